@@ -1,0 +1,55 @@
+# `make demo` and `make test` need nothing prepared but Python: they create .venv with all that is needed first.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Any of these has venv, pip and wheels for every dependency. Give another as `make PYTHON=...`.
+FITS := import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
+
+# A ROS 2 that is sourced is used as it is, with the numpy that its packages were built for; otherwise pip brings ROS 2.
+ROS = $(and $(ROS_DISTRO),$(shell $(PYTHON) -c 'import numpy, rclpy; print(f"numpy=={numpy.__version__}")' 2>/dev/null))
+VENV_OPTIONS = $(if $(ROS),--system-site-packages)
+REQUIREMENTS = $(if $(ROS),--editable '.[dev]' '$(ROS)',--editable '.[dev,ros]')
+
+export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)$(if $(AMENT_PREFIX_PATH),:$(AMENT_PREFIX_PATH))
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+export MUJOCO_GL ?= egl
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help: ## list these targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
+
+demo: $(INSTALLED) ## drive the simulated arm to five goal images; pictures, a plot and a video go to demo/
+	@$(BIN)/lewm demo
+
+test: $(INSTALLED) ## run the test suite
+	@$(BIN)/pytest
+
+lint: $(INSTALLED) ## check style and format
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+format: $(INSTALLED) ## mend style and format
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: $(INSTALLED) ## time encoding and planning on this machine
+	@$(BIN)/lewm bench
+
+clean: ## remove build outputs and demo/; .venv, data/ and runs/ stay
+	rm -rf build install log demo *.egg-info .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+$(INSTALLED): setup.py setup.cfg
+	@[ -n "$(PYTHON)" ] || { echo "make: no Python 3.10 to 3.13 with venv found; install one (Debian, Ubuntu:" \
+		"apt install python3-venv) or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV_OPTIONS) $(VENV)
+	@echo "Installing into $(VENV); the first time, pip downloads about 3 GB ..."
+	@$(BIN)/python -m pip install -qq $(REQUIREMENTS)
+	@touch $@

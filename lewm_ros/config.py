@@ -1,0 +1,231 @@
+"""Frozen dataclasses for every component, read from and written to YAML.
+
+An unknown key, a wrong type or an impossible combination raises `ConfigError` with one line that names the key, where
+it stands and what would be right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The vision transformer that turns one frame into one CLS vector.
+
+    `stem_channels` puts that many stride-2 convolutions (with BatchNorm) in place of the linear patch embedding, which
+    sees small parts of the image after far fewer training steps (Xiao et al., 2021); empty is the paper's encoder.
+    """
+
+    image_size: int = 224
+    patch_size: int = 14
+    stem_channels: tuple[int, ...] = ()
+    width: int = 192
+    depth: int = 12
+    heads: int = 3
+
+    def __post_init__(self) -> None:
+        _require(self.image_size % self.patch_size == 0, "image_size", f"a multiple of patch_size {self.patch_size}")
+        _require(self.width % self.heads == 0, "width", f"a multiple of heads {self.heads}")
+        stride = 2 ** len(self.stem_channels)
+        _require(self.patch_size % stride == 0, "patch_size", f"a multiple of {stride}, the stride of the stem")
+
+
+@dataclass(frozen=True)
+class PredictorConfig:
+    """The causal transformer that predicts the next embedding from embeddings and actions."""
+
+    depth: int = 6
+    heads: int = 16
+    head_dim: int = 64
+    mlp_dim: int = 2048
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(0.0 <= self.dropout < 1.0, "dropout", "in [0, 1)")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """LeWorldModel's architecture. The defaults are the paper's (arXiv 2603.19312): about 18 M parameters."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    embedding_dim: int = 192
+    projector_dim: int = 2048
+    history: int = 3
+    action_dim: int = 35
+
+    def __post_init__(self) -> None:
+        _require(self.history >= 1, "history", "at least 1 model step")
+
+
+@dataclass(frozen=True)
+class SIGRegConfig:
+    """Sketched isotropic Gaussian regularisation: `weight` is the method's one hyperparameter, lambda."""
+
+    weight: float = 0.1
+    directions: int = 1024
+    knots: int = 17
+    t_max: float = 3.0
+
+    def __post_init__(self) -> None:
+        _require(self.weight >= 0.0, "weight", "at least 0")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training recipe. One epoch is `steps_per_epoch` optimiser steps; checkpoints are written at its end.
+
+    `anchored_fraction` of every batch comes from frames that differ only in the wrist. SIGReg tests a batch's spread:
+    with such frames in it, joints 1 to 4 alone can no longer supply it, and the encoder has to look at the wrist.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    sigreg: SIGRegConfig = field(default_factory=SIGRegConfig)
+    batch_size: int = 128
+    anchored_fraction: float = 0.0
+    epochs: int = 100
+    steps_per_epoch: int = 500
+    learning_rate: float = 5e-5
+    weight_decay: float = 1e-3
+    warmup_fraction: float = 0.01
+    gradient_clip: float = 1.0
+    precision: str = "bf16"
+    compile: bool = False
+    validation_fraction: float = 0.05
+    validation_windows: int = 1024
+    probe_frames: int = 2000
+
+    def __post_init__(self) -> None:
+        _require(self.precision in ("bf16", "fp32"), "precision", "bf16 or fp32")
+        _require(self.batch_size >= 2, "batch_size", "at least 2, since SIGReg and BatchNorm see the batch")
+        _require(0.0 <= self.anchored_fraction < 1.0, "anchored_fraction", "in [0, 1)")
+        _require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """CEM in latent space. One plan covers `horizon` blocks beyond the one that is being executed."""
+
+    horizon: int = 5
+    samples: int = 300
+    iterations: int = 10
+    elites: int = 30
+    initial_std: float = 1.0
+    minimum_std: float = 0.05
+    knots_per_block: int = 5
+    precision: str = "bf16"
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.elites <= self.samples, "elites", f"between 1 and samples {self.samples}")
+        _require(self.horizon >= 1, "horizon", "at least 1 block")
+        _require(self.iterations >= 1, "iterations", "at least 1")
+        _require(self.initial_std > 0.0, "initial_std", "above 0")
+        _require(self.precision in ("bf16", "fp32"), "precision", "bf16 or fp32")
+
+
+def _require(holds: bool, key: str, right: str) -> None:
+    if not holds:
+        raise ConfigError(f"{key}: must be {right}")
+
+
+def from_mapping(cls: type[T], mapping: Any, where: str = "") -> T:
+    """Build the dataclass `cls` from a nested mapping.
+
+    Args:
+        cls: a dataclass whose fields are scalars, strings, tuples or dataclasses.
+        mapping: what YAML or JSON gave.
+        where: the file or section named in errors.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range.
+    """
+    place = where or cls.__name__
+    if not isinstance(mapping, dict):
+        raise ConfigError(f"{place}: expected a mapping of settings, got {type(mapping).__name__}")
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    values = {}
+    for key, value in mapping.items():
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(names)}"
+            raise ConfigError(f"{place}: unknown key '{key}'; {hint}")
+        values[key] = _convert(hints[key], value, f"{place}: {key}")
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+    except TypeError as error:
+        missing = [f.name for f in dataclasses.fields(cls) if _is_required(f) and f.name not in values]  # type: ignore[arg-type]
+        raise ConfigError(f"{place}: missing key '{missing[0]}'" if missing else f"{place}: {error}") from None
+
+
+def _is_required(item: dataclasses.Field[Any]) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+
+
+def _convert(hint: Any, value: Any, place: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(hint, value, place)  # type: ignore[arg-type]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, place)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{place}: expected a list, got {value!r}")
+        return tuple(_convert(arguments[0], item, f"{place}[{index}]") for index, item in enumerate(value))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):
+        # YAML 1.1 reads 5e-5 as a string.
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if hint in (int, float, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise ConfigError(f"{place}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The nested mapping that `from_mapping` reads back."""
+    return dataclasses.asdict(config)
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file.
+
+    Raises:
+        ConfigError: the file is missing or is not YAML; the message names the file and the line.
+    """
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}: not valid YAML{line}") from None
+
+
+def load(cls: type[T], path: Path) -> T:
+    """Read a YAML file into the dataclass `cls`; see `from_mapping` for the errors."""
+    return from_mapping(cls, read_yaml(path), str(path))

@@ -1,0 +1,98 @@
+"""LeWorldModel (arXiv 2603.19312): encode, predict, roll out, and the two-term loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lewm_ros.config import ModelConfig
+from lewm_ros.model.encoder import Encoder, projector
+from lewm_ros.model.predictor import ActionEncoder, Predictor
+from lewm_ros.model.sigreg import SIGReg
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The two terms (scalars) and their weighted sum, with the embeddings (B, T, D) that they judge."""
+
+    total: Tensor
+    prediction: Tensor
+    sigreg: Tensor
+    embeddings: Tensor
+
+
+class LeWorldModel(nn.Module):
+    """One encoder and one action-conditioned predictor in one latent space. No EMA copy, no stop-gradient.
+
+    Letters: B batch, H history (at most `config.history` model steps), S candidate plans, T model steps, D embedding,
+    A action block.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.embedding_dim
+        self.encoder = Encoder(config.encoder, config.projector_dim, width)
+        self.action_encoder = ActionEncoder(config.action_dim, width)
+        self.predictor = Predictor(config.predictor, config.history, width)
+        self.prediction_projector = projector(width, config.projector_dim, width)
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, device: str | torch.device = "cpu") -> LeWorldModel:
+        """The model of a checkpoint (`default`, or a path with or without suffix), in evaluation mode.
+
+        Raises:
+            CheckpointError: the checkpoint is missing, damaged or of another architecture.
+        """
+        from lewm_ros.model.checkpoint import load_checkpoint
+
+        return load_checkpoint(path, device).model
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Normalised frames (B, 3, H, W) -> embeddings (B, D)."""
+        return self.encoder(pixels)
+
+    def predict(self, z: Tensor, actions: Tensor) -> Tensor:
+        """Embeddings (B, H, D) and z-scored action blocks (B, H, A) -> the next embedding at every step (B, H, D)."""
+        x = self.predictor(z, self.action_encoder(actions))
+        return self.prediction_projector(x.flatten(0, 1)).view_as(z)
+
+    def rollout(self, z: Tensor, past_actions: Tensor, plans: Tensor) -> Tensor:
+        """Imagine what candidate plans lead to, step by step, each prediction fed back.
+
+        Args:
+            z: embeddings (B, H, D) of the newest frames, oldest first.
+            past_actions: z-scored blocks (B, H-1, A) executed between those frames.
+            plans: z-scored blocks (B, S, T, A) to imagine from the newest frame on.
+
+        Returns:
+            embeddings (B, S, T, D) after each block of each plan.
+        """
+        batch, samples, steps, _ = plans.shape
+        actions = torch.cat([past_actions.unsqueeze(1).expand(-1, samples, -1, -1), plans], dim=2).flatten(0, 1)
+        states = z.unsqueeze(1).expand(-1, samples, -1, -1).flatten(0, 1)  # (B*S, H, D)
+        known = states.shape[1]
+        for step in range(steps):
+            newest = known + step
+            oldest = max(0, newest - self.config.history)
+            following = self.predict(states[:, oldest:], actions[:, oldest:newest])[:, -1:]  # (B*S, 1, D)
+            states = torch.cat([states, following], dim=1)
+        return states[:, known:].unflatten(0, (batch, samples))
+
+    def loss(self, pixels: Tensor, actions: Tensor, sigreg: SIGReg, weight: float) -> Loss:
+        """L = mean ||predicted - next||^2 + weight * SIGReg, gradients through both sides (LeWM, eq. 3).
+
+        Args:
+            pixels: normalised windows (B, H+1, 3, height, width).
+            actions: z-scored blocks (B, H, A) between those frames.
+            sigreg: the regulariser.
+            weight: lambda, the one hyperparameter.
+        """
+        z = self.encode(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])  # (B, H+1, D)
+        predicted = self.predict(z[:, :-1], actions)
+        prediction = (predicted - z[:, 1:]).float().square().mean()
+        spread = sigreg(z.float().transpose(0, 1))
+        return Loss(prediction + weight * spread, prediction, spread, z)

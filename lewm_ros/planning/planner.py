@@ -1,0 +1,151 @@
+"""The receding-horizon planner: embeddings at block boundaries in, action blocks out, one block ahead of the robot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lewm_ros.config import PlannerConfig
+from lewm_ros.planning.cem import CEM
+from lewm_ros.robot.action_space import ACTION_DIM, ActionSpace
+
+
+class WorldModel(Protocol):
+    """What the planner needs to know of a model."""
+
+    def rollout(self, z: Tensor, past_actions: Tensor, plans: Tensor) -> Tensor:
+        """(B, H, D), (B, H-1, A), (B, S, T, A) -> (B, S, T, D)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one planning cycle decided.
+
+    Attributes:
+        block: number of the first block that `actions` speak of.
+        actions: per control step (horizon, action_block, 7), in the action space's units.
+        cost: squared latent distance of the plan's last step to the goal, mean over dimensions.
+    """
+
+    block: int
+    actions: NDArray[np.float64]
+    cost: float
+
+
+class RecedingHorizonPlanner:
+    """Plans the blocks that follow the one being executed.
+
+    Blocks are numbered from the moment the loop was closed: block k starts at boundary k. At each boundary call
+    `observe(k, embedding)`, then `decide(k, goal)`: while that computes, the robot executes block k as scheduled; the
+    model is rolled through it first, and the search covers blocks k + 1 to k + horizon. A decision enters the schedule
+    by `adopt`, which leaves alone what has begun in the meantime. A block that nobody scheduled is rest.
+
+    One thread may observe and decide while another reads `actions`.
+
+    Args:
+        model: rolls out embeddings.
+        config: sizes of the search.
+        action_space: z-scores blocks and bounds them.
+        history: embeddings that the model looks back on.
+        device: where the model lives.
+        seed: of the sampling.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        config: PlannerConfig,
+        action_space: ActionSpace,
+        history: int,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.model, self.config, self.action_space = model, config, action_space
+        self.device = torch.device(device)
+        low, high = (self._tensor(bound) for bound in action_space.bounds())
+        self.solver = CEM(config, low, high, action_space.action_block)
+        self._history, self._seed = history, seed
+        self._rest = np.zeros((action_space.action_block, ACTION_DIM))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget history and schedule: the robot stands still and blocks are numbered from 0 again."""
+        self._generator = torch.Generator(self.device).manual_seed(self._seed)
+        self._embeddings: dict[int, Tensor] = {}
+        self._schedule: dict[int, NDArray[np.float64]] = {}
+        self._expected: tuple[int, Tensor] | None = None
+
+    def actions(self, block: int) -> NDArray[np.float64]:
+        """The scheduled actions (action_block, 7) of a block."""
+        return self._schedule.get(block, self._rest)
+
+    @torch.inference_mode()
+    def observe(self, block: int, embedding: Tensor) -> float | None:
+        """Take in the embedding (D,) at the start of a block.
+
+        Returns:
+            the surprise: squared error of the prediction made one block before, mean over dimensions; None if there
+            was no such prediction.
+
+        Raises:
+            ValueError: the embedding is not finite; it is not taken in.
+        """
+        if not bool(torch.isfinite(embedding).all()):
+            raise ValueError("embedding: not finite; check the camera image")
+        embedding = embedding.to(self.device, torch.float32)
+        self._embeddings = {k: z for k, z in self._embeddings.items() if block - self._history < k < block}
+        self._embeddings[block] = embedding
+        if self._expected is None or self._expected[0] != block:
+            return None
+        return float((self._expected[1] - embedding).square().mean())
+
+    @torch.inference_mode()
+    def decide(self, block: int, goal: Tensor) -> Decision:
+        """Search what follows the scheduled block `block`, whose start was observed, towards the goal (D,).
+
+        Raises:
+            ValueError: the start of `block` was not observed, or the goal is not finite or of another dimension.
+        """
+        if block not in self._embeddings:
+            raise ValueError(f"block {block}: its first frame was not observed")
+        goal = goal.to(self.device, torch.float32)
+        if goal.shape != self._embeddings[block].shape:
+            right = tuple(self._embeddings[block].shape)
+            raise ValueError(f"goal embedding: has shape {tuple(goal.shape)}, expected {right}")
+        if not bool(torch.isfinite(goal).all()):
+            raise ValueError("goal embedding: not finite; check the goal image")
+        known = [block]
+        while known[0] - 1 in self._embeddings:
+            known.insert(0, known[0] - 1)
+        z = torch.stack([self._embeddings[k] for k in known]).unsqueeze(0)  # (1, H, D)
+        blocks = [self._tensor(self.action_space.normalise(self.actions(k))) for k in known]
+        past = torch.stack(blocks).unsqueeze(0)[:, :-1]  # (1, H-1, A)
+        executing = blocks[-1].view(1, 1, 1, -1)
+        expected: list[Tensor] = []
+
+        def cost(plans: Tensor) -> Tensor:
+            through = torch.cat([executing.expand(1, len(plans), 1, -1), plans.unsqueeze(0)], dim=2)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+                states = self.model.rollout(z, past, through).float()[0]  # (S, 1 + T, D)
+            expected.append(states[0, 0])
+            return (states[:, -1] - goal).square().mean(-1)
+
+        start = [self.actions(k) for k in range(block + 1, block + 1 + self.config.horizon)]
+        plan = self.solver.optimise(cost, self._tensor(self.action_space.normalise(np.stack(start))), self._generator)
+        self._expected = (block + 1, expected[0])
+        return Decision(block + 1, self.action_space.denormalise(plan.blocks.cpu().numpy()), plan.cost)
+
+    def adopt(self, decision: Decision, first_free: int) -> None:
+        """Schedule a decision from block `first_free` on: blocks before it have begun and stay as they are."""
+        kept = {k: actions for k, actions in self._schedule.items() if first_free - self._history <= k < first_free}
+        planned = {decision.block + i: actions for i, actions in enumerate(decision.actions)}
+        self._schedule = kept | {k: actions for k, actions in planned.items() if k >= first_free}
+
+    def _tensor(self, array: NDArray[np.float64]) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=self.device)

@@ -1,0 +1,67 @@
+"""Build of the ament_python package `lewm_ros`, for colcon and for pip."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+PACKAGE = "lewm_ros"
+TEST = ["pytest"]
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="LeWorldModel for robot arms: encode camera frames, plan in latent space, act in a closed loop.",
+    maintainer="lewm_ros maintainers",
+    maintainer_email="lewm_ros@example.com",
+    license="Apache-2.0",
+    # `training` is too common a name to be imported by, so it is installed as `lewm_training`.
+    packages=[*find_packages(include=[PACKAGE, f"{PACKAGE}.*"]), "lewm_training"],
+    package_dir={"lewm_training": "training"},
+    package_data={PACKAGE: ["assets/*"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        (f"share/{PACKAGE}/launch", glob("launch/*.launch.py")),
+        (f"share/{PACKAGE}/config", glob("config/*.yaml")),
+    ],
+    python_requires=">=3.10",
+    install_requires=[
+        "h5py",
+        "matplotlib",
+        "mujoco>=3.2,<4",
+        "numpy<2.3",
+        "opencv-python-headless<5",
+        "pyyaml",
+        "safetensors",
+        "tensorboard",
+        "timm>=1.0",
+        "torch>=2.4",
+        "tqdm",
+    ],
+    extras_require={
+        # The ROS 2 Jazzy client library as wheels, for machines on which no ROS 2 is sourced.
+        "ros": [
+            "cv-bridge",
+            "ros-jazzy-diagnostic-msgs",
+            "ros-jazzy-geometry-msgs",
+            "ros-jazzy-rclpy",
+            "ros-jazzy-rmw-fastrtps-cpp",
+            "ros-jazzy-rosgraph-msgs",
+            "ros-jazzy-sensor-msgs",
+            "ros-jazzy-std-msgs",
+            "ros-jazzy-std-srvs",
+            "ros-jazzy-trajectory-msgs",
+        ],
+        "test": TEST,
+        "dev": [*TEST, "colcon-common-extensions", "ruff"],
+    },
+    entry_points={
+        "console_scripts": [
+            "lewm = lewm_training.cli:main",
+            "encoder_node = lewm_ros.nodes.encoder_node:main",
+            "planner_node = lewm_ros.nodes.planner_node:main",
+            "sim_node = lewm_ros.nodes.sim_node:main",
+        ],
+    },
+    zip_safe=False,
+)

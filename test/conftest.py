@@ -1,0 +1,46 @@
+"""A world small enough to test with: a tiny random checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lewm_ros.config import EncoderConfig, ModelConfig, PredictorConfig
+from lewm_ros.model import LeWorldModel
+from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
+from lewm_ros.robot.action_space import ActionSpace
+from lewm_ros.robot.arm import PANDA
+
+
+def small_model_config(stem_channels: tuple[int, ...] = ()) -> ModelConfig:
+    """32 px, one layer, 16 dimensions, blocks of five 7-D actions."""
+    return ModelConfig(
+        encoder=EncoderConfig(image_size=32, patch_size=8, stem_channels=stem_channels, width=32, depth=1, heads=2),
+        predictor=PredictorConfig(depth=1, heads=2, head_dim=8, mlp_dim=32, dropout=0.0),
+        embedding_dim=16,
+        projector_dim=32,
+        history=3,
+        action_dim=35,
+    )
+
+
+def joint_delta_space() -> ActionSpace:
+    """Blocks of five joint deltas at 20 Hz, at most 0.05 rad each."""
+    return ActionSpace(
+        kind="joint_delta",
+        control_hz=20.0,
+        action_block=5,
+        limit=(0.05,) * 7,
+        std=(0.015,) * 7,
+        joint_names=PANDA.joint_names,
+    )
+
+
+@pytest.fixture(scope="session")
+def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random tiny checkpoint for joint deltas."""
+    torch.manual_seed(0)
+    model = LeWorldModel(small_model_config()).eval()
+    return save_checkpoint(Checkpoint(model, joint_delta_space()), tmp_path_factory.mktemp("checkpoint") / "tiny")

@@ -1,0 +1,87 @@
+"""Checkpoints: what is written is read back; what is damaged is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import joint_delta_space
+
+from lewm_ros.model import LeWorldModel
+from lewm_ros.model.checkpoint import CheckpointError, load_checkpoint
+
+
+@pytest.fixture
+def copy(checkpoint_path: Path, tmp_path: Path) -> Path:
+    """A copy of the checkpoint that a test may damage."""
+    for suffix in (".json", ".safetensors"):
+        shutil.copy(checkpoint_path.with_suffix(suffix), tmp_path)
+    return tmp_path / checkpoint_path.name
+
+
+def test_round_trip(checkpoint_path: Path) -> None:
+    loaded = load_checkpoint(checkpoint_path)
+    assert loaded.action_space == joint_delta_space()
+    assert not loaded.model.training
+    assert loaded.identity.startswith("tiny-")
+
+
+@pytest.mark.parametrize("suffix", ["", ".json", ".safetensors"])
+def test_a_path_is_taken_with_or_without_suffix(checkpoint_path: Path, suffix: str) -> None:
+    path = checkpoint_path.with_suffix(suffix) if suffix else checkpoint_path.with_suffix("")
+    pixels = torch.zeros(1, 3, 32, 32)
+    first, second = LeWorldModel.from_checkpoint(path), LeWorldModel.from_checkpoint(checkpoint_path)
+    torch.testing.assert_close(first.encode(pixels), second.encode(pixels))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    _refused(tmp_path / "nothing", "no file", "nothing.json")
+
+
+def test_missing_weights_are_named(copy: Path) -> None:
+    copy.with_suffix(".safetensors").unlink()
+    _refused(copy, "no file", "tiny.safetensors")
+
+
+def test_changed_weights_are_noticed(copy: Path) -> None:
+    weights = copy.with_suffix(".safetensors")
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    _refused(copy, "tiny.safetensors is damaged")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "words"),
+    [
+        ("model", "embeding_dim", 16, "unknown key 'embeding_dim'"),
+        ("model", "action_dim", 14, "the model takes 14 numbers per block, its action space gives 35"),
+        ("action_space", "kind", "cartesian", "action space 'cartesian' is unknown"),
+    ],
+)
+def test_a_wrong_entry_is_named(copy: Path, section: str, key: str, value: object, words: str) -> None:
+    content = json.loads(copy.read_text())
+    content[section][key] = value
+    copy.write_text(json.dumps(content))
+    _refused(copy, words)
+
+
+def test_half_a_json_is_noticed(copy: Path) -> None:
+    copy.write_text(copy.read_text()[:100])
+    _refused(copy, "tiny.json is damaged")
+
+
+def test_another_action_space_is_refused(checkpoint_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="acts in 'joint_delta', but 'ee_delta' is asked for"):
+        load_checkpoint(checkpoint_path).require_action_space("ee_delta")
+
+
+def _refused(path: Path, *words: str) -> None:
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(path)
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message

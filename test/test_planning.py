@@ -1,0 +1,159 @@
+"""CEM and the receding-horizon planner, on worlds whose best plan is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import joint_delta_space
+from torch import Tensor
+
+from lewm_ros.config import PlannerConfig
+from lewm_ros.planning import CEM, RecedingHorizonPlanner
+
+SPACE = joint_delta_space()
+SEARCH = PlannerConfig(horizon=2, samples=64, iterations=8, elites=8, knots_per_block=1, precision="fp32")
+
+
+class Walk:
+    """The embedding is a 7-D place; a block moves it by the mean of its z-scored actions."""
+
+    def rollout(self, z: Tensor, past_actions: Tensor, plans: Tensor) -> Tensor:
+        steps = plans.unflatten(-1, (SPACE.action_block, 7)).mean(-2)  # (B, S, T, 7)
+        return z[:, None, -1:] + steps.cumsum(2)
+
+
+def planner(config: PlannerConfig = SEARCH, seed: int = 0) -> RecedingHorizonPlanner:
+    return RecedingHorizonPlanner(Walk(), config, SPACE, history=3, seed=seed)
+
+
+def test_cem_finds_the_minimum_of_a_bowl() -> None:
+    low, high = torch.full((35,), -3.0), torch.full((35,), 3.0)
+    target = torch.linspace(-2.0, 2.0, 7)
+    solver = CEM(SEARCH, low, high, action_block=5)
+    plan = solver.optimise(
+        lambda plans: (plans.unflatten(-1, (5, 7)) - target).square().mean((1, 2, 3)),
+        torch.zeros(2, 35),
+        torch.Generator().manual_seed(0),
+    )
+    assert plan.cost < 0.05
+    torch.testing.assert_close(plan.blocks[0, :7], target, atol=0.5, rtol=0.0)
+
+
+def test_every_candidate_respects_the_bounds_and_holds_its_knots() -> None:
+    low, high = torch.full((35,), -0.5), torch.full((35,), 0.25)
+    seen = []
+
+    def cost(plans: Tensor) -> Tensor:
+        seen.append(plans)
+        return -plans.sum((1, 2))  # the best plan lies beyond the bound
+
+    plan = CEM(SEARCH, low, high, action_block=5).optimise(cost, torch.zeros(2, 35), torch.Generator().manual_seed(0))
+    candidates = torch.cat(seen)
+    assert candidates.min() >= -0.5
+    assert candidates.max() <= 0.25
+    held = candidates.unflatten(-1, (5, 7))
+    assert (held == held[:, :, :1]).all()  # one knot per block: all five control steps alike
+    torch.testing.assert_close(plan.blocks, torch.full((2, 35), 0.25))
+
+
+def test_the_result_is_never_worse_than_the_start() -> None:
+    best = torch.full((2, 35), 0.1)
+    config = PlannerConfig(horizon=2, samples=2, iterations=1, elites=1, knots_per_block=1)
+    solver = CEM(config, torch.full((35,), -3.0), torch.full((35,), 3.0), action_block=5)
+    plan = solver.optimise(lambda plans: (plans - best).square().sum((1, 2)), best, torch.Generator().manual_seed(0))
+    assert plan.cost == pytest.approx(0.0, abs=1e-10)
+
+
+def test_a_plan_whose_cost_is_not_finite_is_never_chosen() -> None:
+    def cost(plans: Tensor) -> Tensor:
+        costs = plans.square().sum((1, 2))
+        costs[1::2] = float("nan")
+        return costs
+
+    solver = CEM(SEARCH, torch.full((35,), -3.0), torch.full((35,), 3.0), action_block=5)
+    plan = solver.optimise(cost, torch.zeros(2, 35), torch.Generator().manual_seed(0))
+    assert np.isfinite(plan.cost)
+    assert plan.blocks.isfinite().all()
+
+
+def test_a_number_of_knots_that_does_not_divide_the_block_is_refused() -> None:
+    config = PlannerConfig(knots_per_block=2)
+    with pytest.raises(ValueError, match="knots_per_block 2 does not divide action_block 5"):
+        CEM(config, torch.zeros(35), torch.ones(35), action_block=5)
+
+
+def test_the_loop_walks_to_the_goal_and_stays() -> None:
+    loop, place, goal = planner(), torch.zeros(7), torch.linspace(-4.0, 4.0, 7)
+    for block in range(10):
+        loop.observe(block, place)
+        loop.adopt(loop.decide(block, goal), first_free=block + 1)
+        moved = torch.as_tensor(SPACE.normalise(loop.actions(block)), dtype=torch.float32)
+        place = place + moved.unflatten(-1, (5, 7)).mean(0)
+    assert (place - goal).norm() < 0.5
+
+
+def test_the_block_being_executed_is_rolled_through_first() -> None:
+    # Block 0 is rest. Blocks 1 and 2 go to the goal; at boundary 1 block 1 is already under way, so what is planned
+    # there for block 2 on has only the remaining way to go.
+    loop, goal = planner(), torch.full((7,), 2.0)
+    loop.observe(0, torch.zeros(7))
+    loop.adopt(loop.decide(0, goal), first_free=1)
+    loop.observe(1, torch.zeros(7))
+    decision = loop.decide(1, goal)
+    assert decision.block == 2
+    moves = [loop.actions(1), *decision.actions]
+    total = sum(SPACE.normalise(m).reshape(5, 7).mean(0) for m in moves)
+    np.testing.assert_allclose(total, 2.0, atol=0.5)
+
+
+def test_what_has_begun_is_not_replaced() -> None:
+    loop, goal = planner(), torch.ones(7)
+    loop.observe(0, torch.zeros(7))
+    decision = loop.decide(0, goal)
+    loop.adopt(decision, first_free=2)  # the plan came late: block 1 has begun, at rest
+    np.testing.assert_array_equal(loop.actions(1), np.zeros((5, 7)))
+    np.testing.assert_array_equal(loop.actions(2), decision.actions[1])
+
+
+def test_after_the_last_planned_block_the_robot_rests() -> None:
+    loop = planner()
+    loop.observe(0, torch.zeros(7))
+    loop.adopt(loop.decide(0, torch.ones(7)), first_free=1)
+    np.testing.assert_array_equal(loop.actions(1 + SEARCH.horizon), np.zeros((5, 7)))
+
+
+def test_surprise_is_the_error_of_the_last_prediction() -> None:
+    loop = planner()
+    assert loop.observe(0, torch.zeros(7)) is None
+    loop.adopt(loop.decide(0, torch.ones(7)), first_free=1)
+    # Block 0 is rest, whose z-score is 0 here, so the model expects to see the same place; it sees a step of 2.
+    assert loop.observe(1, torch.full((7,), 2.0)) == pytest.approx(4.0, rel=1e-5)
+
+
+def test_same_seed_same_plans_also_after_a_reset() -> None:
+    loop, plans = planner(seed=3), []
+    for _ in range(2):
+        loop.reset()
+        loop.observe(0, torch.zeros(7))
+        plans.append(loop.decide(0, torch.ones(7)).actions)
+    np.testing.assert_array_equal(*plans)
+
+
+@pytest.mark.parametrize(
+    ("goal", "words"),
+    [(torch.ones(5), r"has shape \(5,\), expected \(7,\)"), (torch.full((7,), float("nan")), "not finite")],
+)
+def test_a_bad_goal_is_refused(goal: Tensor, words: str) -> None:
+    loop = planner()
+    loop.observe(0, torch.zeros(7))
+    with pytest.raises(ValueError, match=words):
+        loop.decide(0, goal)
+
+
+def test_a_bad_embedding_is_refused_and_not_kept() -> None:
+    loop = planner()
+    with pytest.raises(ValueError, match="not finite"):
+        loop.observe(0, torch.full((7,), float("inf")))
+    with pytest.raises(ValueError, match="was not observed"):
+        loop.decide(0, torch.ones(7))

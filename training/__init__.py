@@ -1,0 +1,1 @@
+"""Offline work: collect, train, evaluate, probe, and the `lewm` command."""

@@ -1,0 +1,77 @@
+"""Pictures of numbers: learning curves and closed-loop plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+
+
+def plot_learning_curves(history: list[dict[str, Any]], path: Path) -> None:
+    """Losses, what the probes read, and the collapse monitors over epochs, as a PNG."""
+    epochs = [entry["epoch"] for entry in history]
+
+    def series(name: str) -> np.ndarray:
+        return np.array([entry[name] for entry in history])
+
+    figure, (losses, probes, spread) = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
+    losses.semilogy(epochs, series("train/prediction"), label="prediction, training")
+    losses.semilogy(epochs, series("validation/prediction"), label="prediction, held out")
+    losses.semilogy(epochs, series("validation/nothing_changes"), "--", color="grey", label="nothing changes")
+    losses.set(xlabel="epoch", title="Prediction error")
+    losses.legend()
+    for joint, values in enumerate(series("probe/joint_r2").T, start=1):
+        probes.plot(epochs, values, label=f"joint {joint}")
+    probes.set(xlabel="epoch", ylim=(0, 1), title="R2 of joint positions, linear probe on the embedding")
+    probes.legend(ncols=2)
+    spread.plot(epochs, series("validation/effective_rank"), label="effective rank")
+    spread.set(xlabel="epoch", title="Spread of the embedding")
+    spread.twinx().plot(epochs, series("validation/sigreg"), color="tab:orange", label="SIGReg")
+    spread.legend()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def plot_goal(
+    report: dict[str, Any],
+    start: NDArray[np.uint8],
+    goal: NDArray[np.uint8],
+    final: NDArray[np.uint8],
+    path: Path,
+) -> None:
+    """Start, goal and final frame of one episode side by side, as a PNG."""
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")
+    titles = (
+        f"start, {100 * report['start_distance_m']:.1f} cm away",
+        "goal",
+        f"final, {100 * report['final_distance_m']:.1f} cm away",
+    )
+    for axis, frame, title in zip(axes, (start, goal, final), titles, strict=True):
+        axis.imshow(frame, interpolation="bicubic")
+        axis.set(title=title, xticks=[], yticks=[])
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plot_closed_loop(reports: list[dict[str, Any]], path: Path) -> None:
+    """Distance to the goal, plan cost and surprise over time, one line per goal, as a PNG."""
+    figure, (distance, cost, surprise) = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
+    for report in reports:
+        label = f"goal {report['index'] + 1}"
+        distance.plot(report["trace"]["time_s"], 100 * np.array(report["trace"]["distance_m"]), label=label)
+        cost.plot(report["plans"]["time_s"], report["plans"]["cost"])
+        surprise.plot(report["plans"]["time_s"], report["plans"]["surprise"])
+    distance.axhline(100 * reports[0]["success_m"], color="grey", linestyle="--", label="reached")
+    distance.set(xlabel="time / s", title="Distance to the goal / cm", ylim=(0, None))
+    distance.legend()
+    cost.set(xlabel="time / s", title="Plan cost (squared latent distance)", yscale="log")
+    surprise.set(xlabel="time / s", title="Surprise (squared one-step prediction error)", yscale="log")
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
