@@ -39,7 +39,7 @@ PARAMETER_TYPES = {
 
 def generate_launch_description() -> LaunchDescription:
     """All arguments have defaults; those of parameters are empty, which leaves what the parameter file says."""
-    config = PathJoinSubstitution([FindPackageShare("lewm_ros"), "config"])
+    share = FindPackageShare("lewm_ros")
     return LaunchDescription(
         [
             DeclareLaunchArgument("namespace", default_value="", description="of both nodes and of relative topics"),
@@ -47,12 +47,12 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
             DeclareLaunchArgument(
                 "encoder_params",
-                default_value=PathJoinSubstitution([config, "encoder.yaml"]),
+                default_value=PathJoinSubstitution([share, "config", "encoder.yaml"]),
                 description="parameter file of encoder_node",
             ),
             DeclareLaunchArgument(
                 "planner_params",
-                default_value=PathJoinSubstitution([config, "planner.yaml"]),
+                default_value=PathJoinSubstitution([share, "config", "planner.yaml"]),
                 description="parameter file of planner_node",
             ),
             *(

@@ -1,4 +1,4 @@
-"""The `lewm` command: collect, train, eval, probe, demo, info."""
+"""The `lewm` command: collect, train, eval, probe, bench, demo, info."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from lewm_ros.config import ConfigError, PlannerConfig, TrainConfig, from_mapping, read_yaml
+from lewm_ros.config import ConfigError, TrainConfig, from_mapping, read_yaml
 from lewm_ros.model.checkpoint import CheckpointError
 from lewm_training.dataset import DatasetError
 from lewm_training.processes import ProcessError, planner_config
@@ -78,12 +78,18 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
 
     probe = add("probe", _probe, "Read joints and end-effector position linearly from embeddings.")
-    probe.add_argument("--checkpoint", default="default")
-    probe.add_argument("--dataset", type=Path, required=True)
+    probe.add_argument("--checkpoint", default="default", help="'default' or a path (default: default)")
+    probe.add_argument("--dataset", type=Path, required=True, help="HDF5 file with frames and labels")
     probe.add_argument("--frames", type=_positive, default=2000, help="held-out frames (default 2000)")
 
+    bench = add("bench", _bench, "Time encoding and planning on this machine.")
+    bench.add_argument("--checkpoint", default="default", help="'default' or a path (default: default)")
+    bench.add_argument("--planner", type=Path, help="YAML of the planner's search (default: the shipped one)")
+    bench.add_argument("--repeats", type=_positive, default=50, help="timed calls of each (default 50)")
+    bench.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+
     demo = add("demo", _demo, "Drive the simulated arm to five goal images over ROS 2; leaves pictures and a video.")
-    demo.add_argument("--checkpoint", default="default")
+    demo.add_argument("--checkpoint", default="default", help="'default' or a path (default: default)")
     demo.add_argument("--goals", type=_positive, default=5, help="default 5")
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for pictures (default demo)")
 
@@ -146,6 +152,14 @@ def _probe(options: argparse.Namespace) -> dict[str, Any]:
     train = np.sort(rng.choice(train, min(4 * options.frames, len(train)), replace=False))
     held_out = np.sort(rng.choice(held_out, min(options.frames, len(held_out)), replace=False))
     return {"checkpoint": checkpoint.identity} | probe_joints_and_position(checkpoint.model, dataset, train, held_out)
+
+
+def _bench(options: argparse.Namespace) -> dict[str, Any]:
+    from lewm_ros.model.checkpoint import load_checkpoint
+    from lewm_training.bench import bench_inference
+
+    checkpoint = load_checkpoint(options.checkpoint, _device(options.device))
+    return bench_inference(checkpoint, planner_config(options.planner), options.repeats, options.seed)
 
 
 def _demo(options: argparse.Namespace) -> dict[str, Any]:

@@ -2,37 +2,103 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import shutil
+import signal
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lewm_ros.robot.arm import PANDA
-from lewm_ros.sim import SimArm, make_task
-from lewm_training.dataset import merge_episodes, write_episode
+from lewm_ros.robot.arm import PANDA, Array
+from lewm_ros.sim import Problem, SimArm, apply_action, make_task
+from lewm_training.dataset import DatasetError, merge_episodes, write_episode
+from lewm_training.experts import Expert, PickPlaceExpert, PushExpert
 from lewm_training.exploration import ANCHORS, KINDS, Explorer
 
 JOINT_DELTA_LIMIT_RAD = (0.05,) * 7
 """Largest change per control step: 1 rad/s at 20 Hz, under half of the Panda's velocity limits."""
 
+EE_DELTA_LIMIT = (0.02,) * 3 + (0.08,) * 3 + (1.0,)
+"""Largest twist per control step (0.4 m/s and 1.6 rad/s at 20 Hz) and gripper command."""
+
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """What to record. An episode's generator is seeded with (seed, crc32 of 'collect', episode number)."""
+    """What to record. An episode's generator is seeded with (seed, crc32 of 'collect', episode number).
+
+    Args:
+        steps: control steps per episode; None: the task's own number.
+        noise: largest noise of a scripted expert, as a share of the action limit; each episode draws its own.
+    """
 
     task: str = "reach"
     episodes: int = 1000
-    steps: int = 100
+    steps: int | None = None
     image_size: int = 96
     control_hz: float = 20.0
     seed: int = 0
+    noise: float = 0.2
+
+
+class Behaviour(Protocol):
+    """What moves the arm while an episode is recorded."""
+
+    def act(self, arm: SimArm) -> Array:
+        """The next action (7,), within the limit."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An episode about to begin: the arm and the cube stand at their start."""
+
+    behaviour: Behaviour
+    notes: dict[str, Any]
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a task is recorded: in which action space, for how many control steps, and how an episode is set up."""
+
+    action_space: str
+    limit: tuple[float, ...]
+    steps: int
+    begin: Callable[[CollectConfig, SimArm, int, np.random.Generator], Scene]
+
+
+def _explore(config: CollectConfig, arm: SimArm, number: int, rng: np.random.Generator) -> Scene:
+    kind = KINDS[number % len(KINDS)]
+    explorer = Explorer(kind, np.asarray(JOINT_DELTA_LIMIT_RAD), rng)
+    anchor = number // len(KINDS) % ANCHORS if kind == "wrist" else None
+    arm.reset(explorer.start_rad(arm, anchor))
+    return Scene(explorer, {"kind": kind, "anchor": anchor})
+
+
+def _demonstrate(
+    expert: type[Expert], config: CollectConfig, arm: SimArm, number: int, rng: np.random.Generator
+) -> Scene:
+    task = make_task(config.task)
+    problem = task.sample(arm, rng)
+    task.start(arm, problem)
+    noise = rng.uniform(0.0, config.noise)
+    behaviour = expert(problem, np.asarray(EE_DELTA_LIMIT), rng, noise)
+    return Scene(behaviour, {"kind": "expert", "noise": noise}, problem)
+
+
+RECIPES = {
+    "reach": Recipe("joint_delta", JOINT_DELTA_LIMIT_RAD, 100, _explore),
+    "push": Recipe("ee_delta", EE_DELTA_LIMIT, 120, partial(_demonstrate, PushExpert)),
+    "pick_place": Recipe("ee_delta", EE_DELTA_LIMIT, 120, partial(_demonstrate, PickPlaceExpert)),
+}
 
 
 @lru_cache(maxsize=1)
@@ -44,22 +110,21 @@ def _arm(task: str, control_hz: float, image_size: int) -> SimArm:
 def record_episode(config: CollectConfig, number: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Simulate one episode: its columns and its notes."""
     rng = np.random.default_rng([config.seed, zlib.crc32(b"collect"), number])
+    task, recipe = make_task(config.task), RECIPES[config.task]
     arm = _arm(config.task, config.control_hz, config.image_size)
-    kind = KINDS[number % len(KINDS)]
-    explorer = Explorer(kind, np.asarray(JOINT_DELTA_LIMIT_RAD), rng)
-    anchor = number // len(KINDS) % ANCHORS if kind == "wrist" else None
-    arm.reset(explorer.start_rad(arm, anchor))
-    columns: dict[str, list[Any]] = {}
-    for _ in range(config.steps):
-        action = explorer.propose(arm.target_rad)
-        if not arm.is_free(arm.target_rad + action):
-            explorer.redraw()
-            action = np.zeros(7)
-        row = observe(arm) | {"action": action.astype(np.float32)}
-        for name, value in row.items():
-            columns.setdefault(name, []).append(value)
-        arm.step(arm.target_rad + action)
-    return {n: np.stack(v) for n, v in columns.items()}, {"number": number, "kind": kind, "anchor": anchor}
+    scene = recipe.begin(config, arm, number, rng)
+    rows: dict[str, list[Any]] = {}
+    for _ in range(config.steps or recipe.steps):
+        action = scene.behaviour.act(arm)
+        for name, value in (observe(arm) | {"action": action.astype(np.float32)}).items():
+            rows.setdefault(name, []).append(value)
+        apply_action(arm, recipe.action_space, action)
+    columns = {name: np.stack(values) for name, values in rows.items()}
+    notes = {"number": number} | scene.notes
+    if scene.problem is not None:
+        columns["object_goal"] = np.tile(scene.problem.cube_goal_pose.astype(np.float32), (len(columns["action"]), 1))
+        notes["success"] = task.distance_m(arm, scene.problem) <= task.success_m
+    return columns, notes
 
 
 def observe(arm: SimArm) -> dict[str, NDArray[Any]]:
@@ -87,24 +152,42 @@ def collect(config: CollectConfig, out: Path, processes: int) -> Path:
     """Record all episodes of `config` into the HDF5 file `out`; episodes already recorded are kept.
 
     Finished episodes wait in `OUT.parts/` until all are there, so that an interrupted run can go on.
+
+    Raises:
+        DatasetError: the episodes that wait there were recorded with other settings.
     """
-    folder = out.with_suffix(".parts")
-    folder.mkdir(parents=True, exist_ok=True)
+    recipe = RECIPES[config.task]
+    settings = asdict(config) | {"steps": config.steps or recipe.steps}
+    folder = _parts_folder(out, settings)
     parts = [folder / f"{number:06d}.h5" for number in range(config.episodes)]
     jobs = [(config, number, part) for number, part in enumerate(parts) if not part.exists()]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, _leave_interrupts_to_parent) as pool:
         finished: Iterable[int] = pool.imap_unordered(_record_part, jobs)
         for _ in tqdm(finished, total=len(jobs), desc=f"collect {config.task}", unit="episode"):
             pass
     meta = {
-        "config": asdict(config),
-        "action_space": "joint_delta",
-        "limit": JOINT_DELTA_LIMIT_RAD,
+        "config": settings,
+        "action_space": recipe.action_space,
+        "limit": recipe.limit,
         "joint_names": PANDA.joint_names,
         "control_hz": config.control_hz,
     }
     merge_episodes(parts, out, meta)
-    for part in parts:
-        part.unlink()
-    folder.rmdir()
+    shutil.rmtree(folder)
     return out
+
+
+def _parts_folder(out: Path, settings: dict[str, Any]) -> Path:
+    """The folder of finished episodes, which must all come from the same settings, their number aside."""
+    folder = out.with_suffix(".parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / "settings.json"
+    text = json.dumps({name: value for name, value in settings.items() if name != "episodes"})
+    if note.exists() and note.read_text(encoding="utf-8") != text:
+        raise DatasetError(f"{folder}: holds episodes recorded with other settings; choose another --out or remove it")
+    note.write_text(text, encoding="utf-8")
+    return folder
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -139,8 +139,7 @@ def _run_random(arm: SimArm, task: Task, problem: Problem, limit: np.ndarray, rn
     start_distance_m = task.distance_m(arm, problem)
     explorer = Explorer("waypoints", limit, rng)
     for _ in range(task.budget_steps):
-        action = explorer.propose(arm.target_rad)
-        apply_action(arm, "joint_delta", action)
+        apply_action(arm, "joint_delta", explorer.act(arm))
     return Episode(start_distance_m, task.distance_m(arm, problem))
 
 

@@ -33,7 +33,7 @@ NOISE_MEMORY = 0.85
 
 
 class Expert(ABC):
-    """Proposes ee_delta actions, one control step at a time.
+    """Acts in ee_delta, one control step at a time.
 
     Args:
         problem: what to solve.
@@ -42,8 +42,6 @@ class Expert(ABC):
         noise: standard deviation of the noise that is added to actions, as a share of the limit.
     """
 
-    kind = "expert"
-
     def __init__(self, problem: Problem, limit: Array, rng: np.random.Generator, noise: float = 0.0) -> None:
         self.problem, self.limit, self.rng, self.noise = problem, limit, rng, noise
         self.goal_m = problem.cube_goal_pose[:3]
@@ -51,7 +49,7 @@ class Expert(ABC):
         self.pace = rng.uniform(0.5, 1.0)
         self.wander = np.zeros(7)
 
-    def propose(self, arm: SimArm) -> Array:
+    def act(self, arm: SimArm) -> Array:
         """The next action (7,), within the limit."""
         position, yaw, gripper = self.intend(arm)
         twist = arm.twist_to(position, hand_down(yaw), arm.target_rad)
@@ -70,7 +68,6 @@ class Expert(ABC):
 class PushExpert(Expert):
     """Goes behind the cube, as seen from the goal, and slides it there; goes round again if it slipped aside."""
 
-    kind = "push_expert"
     yaw_rad = PUSH_YAW_RAD
 
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:
@@ -81,7 +78,7 @@ class PushExpert(Expert):
         direction = way / np.linalg.norm(way)
         self.yaw_rad = push_yaw(math.atan2(direction[1], direction[0]), near_rad=self.yaw_rad)
         behind = (cube - tip[:2]) @ direction
-        aside = abs(np.cross(direction, tip[:2] - cube))
+        aside = abs((cube - tip[:2]) @ np.array([-direction[1], direction[0]]))
         if tip[2] < 2.0 * TIP_HEIGHT_M and behind > 0.8 * PUSH_DISTANCE_M and aside < 0.02:
             position = np.array([*(self.goal_m[:2] - PUSH_DISTANCE_M * direction), TIP_HEIGHT_M])
         else:
@@ -91,8 +88,6 @@ class PushExpert(Expert):
 
 class PickPlaceExpert(Expert):
     """Grasps the cube from above, carries it over the table, sets it down at the goal, lets go and rises."""
-
-    kind = "pick_place_expert"
 
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:
         cube, tip = arm.cube_pose, arm.tcp_position_m

@@ -61,6 +61,14 @@ class Explorer:
             self.mask = np.eye(7)[rng.integers(7)]
         self.velocity = np.zeros(7)
 
+    def act(self, arm: SimArm) -> Array:
+        """The next action (7,): what `propose` gives, or none and a new intention where that is not free."""
+        action = self.propose(arm.target_rad)
+        if arm.is_free(arm.target_rad + action):
+            return action
+        self.redraw()
+        return np.zeros(7)
+
     def propose(self, target_rad: Array) -> Array:
         """The next change (7,) of the commanded joint positions `target_rad` (7,)."""
         return self._wander(target_rad) if self.kind == "wander" else self._travel(target_rad)

@@ -26,14 +26,12 @@ NS_PER_S = 1_000_000_000
 
 
 def stamp_to_ns(stamp: Time) -> int:
+    """Nanoseconds since the epoch."""
     return stamp.sec * NS_PER_S + stamp.nanosec
 
 
-def stamp_to_s(stamp: Time) -> float:
-    return stamp.sec + stamp.nanosec / NS_PER_S
-
-
 def ns_to_stamp(time_ns: int) -> Time:
+    """The stamp of a time in nanoseconds since the epoch."""
     return Time(sec=time_ns // NS_PER_S, nanosec=time_ns % NS_PER_S)
 
 

@@ -151,6 +151,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, object]:
 
 
 def main(args: list[str] | None = None) -> int:
+    """Run the node; returns the exit status."""
     return run("encoder_node", EncoderNode, args)
 
 

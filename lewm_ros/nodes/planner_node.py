@@ -105,6 +105,7 @@ class PlannerNode(Node):
         self._diagnostics = Diagnostics(self, self._checkpoint.identity, self._report)
 
     def destroy_node(self) -> None:
+        self._open("the node ends")
         self._worker.close()
         super().destroy_node()
 
@@ -286,6 +287,7 @@ class PlannerNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
+    """Run the node; returns the exit status."""
     return run("planner_node", PlannerNode, args)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from lewm_ros.config import ConfigError
 from lewm_ros.model.checkpoint import CheckpointError
@@ -21,28 +24,34 @@ def run(name: str, make_node: Callable[[], Node], args: Sequence[str] | None = N
 
     What the user gave wrongly (parameters, checkpoint) becomes one line on stderr and status 2.
     """
-    try:
-        rclpy.init(args=args)
-    except RuntimeError as error:
-        return _refuse(name, error)
+    # The signals end the loop between two callbacks, with ROS still up, so that nodes can say goodbye. No time-out is
+    # needed for that: the timer of the diagnostics wakes the loop every second.
+    stop = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, lambda *_: stop.set()) for number in signals]
     node = None
-    executor = SingleThreadedExecutor()
     try:
+        try:
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        except RuntimeError as error:
+            return refuse(name, str(error))
         node = make_node()
+        executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
+        while rclpy.ok() and not stop.is_set():
+            executor.spin_once()
     except (CheckpointError, ConfigError, ParameterException) as error:
-        return _refuse(name, error)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        return refuse(name, str(error))
     finally:
-        executor.shutdown()
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+        for number, handler in zip(signals, previous, strict=True):
+            signal.signal(number, handler)
     return 0
 
 
-def _refuse(name: str, error: Exception) -> int:
-    sys.stderr.write(f"{name}: {' '.join(str(error).split())}\n")
+def refuse(name: str, reason: str) -> int:
+    """Say in one line why a command ends, and return its exit status."""
+    sys.stderr.write(f"{name}: {' '.join(reason.split())}\n")
     return BAD_INPUT

@@ -70,5 +70,5 @@ class CEM:
             if elite_costs[0] < best_cost:
                 best, best_cost = elites[0], elite_costs[0]
             mean = elites.mean(0)
-            std = elites.std(0).clamp_min(config.minimum_std)
+            std = elites.std(0, correction=0).clamp_min(config.minimum_std)
         return Plan(self.to_blocks(best), float(best_cost))

@@ -124,21 +124,18 @@ class RecedingHorizonPlanner:
         while known[0] - 1 in self._embeddings:
             known.insert(0, known[0] - 1)
         z = torch.stack([self._embeddings[k] for k in known]).unsqueeze(0)  # (1, H, D)
-        blocks = [self._tensor(self.action_space.normalise(self.actions(k))) for k in known]
-        past = torch.stack(blocks).unsqueeze(0)[:, :-1]  # (1, H-1, A)
-        executing = blocks[-1].view(1, 1, 1, -1)
-        expected: list[Tensor] = []
+        blocks = torch.stack([self._normalised(k) for k in known]).unsqueeze(0)  # (1, H, A), the last under way
+        after = self._rollout(z, blocks[:, :-1], blocks[:, None, -1:])[:, 0]  # (1, 1, D)
+        self._expected = (block + 1, after[0, 0])
+        z = torch.cat([z, after], dim=1)[:, -self._history :]
+        past = blocks[:, blocks.shape[1] - z.shape[1] + 1 :]
 
         def cost(plans: Tensor) -> Tensor:
-            through = torch.cat([executing.expand(1, len(plans), 1, -1), plans.unsqueeze(0)], dim=2)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                states = self.model.rollout(z, past, through).float()[0]  # (S, 1 + T, D)
-            expected.append(states[0, 0])
+            states = self._rollout(z, past, plans.unsqueeze(0))[0]  # (S, T, D)
             return (states[:, -1] - goal).square().mean(-1)
 
-        start = [self.actions(k) for k in range(block + 1, block + 1 + self.config.horizon)]
-        plan = self.solver.optimise(cost, self._tensor(self.action_space.normalise(np.stack(start))), self._generator)
-        self._expected = (block + 1, expected[0])
+        start = torch.stack([self._normalised(block + 1 + i) for i in range(self.config.horizon)])
+        plan = self.solver.optimise(cost, start, self._generator)
         return Decision(block + 1, self.action_space.denormalise(plan.blocks.cpu().numpy()), plan.cost)
 
     def adopt(self, decision: Decision, first_free: int) -> None:
@@ -146,6 +143,14 @@ class RecedingHorizonPlanner:
         kept = {k: actions for k, actions in self._schedule.items() if first_free - self._history <= k < first_free}
         planned = {decision.block + i: actions for i, actions in enumerate(decision.actions)}
         self._schedule = kept | {k: actions for k, actions in planned.items() if k >= first_free}
+
+    def _rollout(self, z: Tensor, past: Tensor, plans: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            return self.model.rollout(z, past, plans).float()
+
+    def _normalised(self, block: int) -> Tensor:
+        """The scheduled block as a z-scored vector (A,)."""
+        return self._tensor(self.action_space.normalise(self.actions(block)))
 
     def _tensor(self, array: NDArray[np.float64]) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float32, device=self.device)

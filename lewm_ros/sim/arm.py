@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import weakref
 from pathlib import Path
@@ -52,9 +53,7 @@ class SimArm:
         self._renderer: mujoco.Renderer | None = None
         self.reset(PANDA.home_rad)
 
-    def reset(
-        self, positions_rad: Array, gripper_m: float = GRIPPER_OPEN_M, cube_pose: Array | None = None
-    ) -> None:
+    def reset(self, positions_rad: Array, gripper_m: float = GRIPPER_OPEN_M, cube_pose: Array | None = None) -> None:
         """Put everything at rest.
 
         Args:
@@ -164,7 +163,7 @@ class SimArm:
             positions = self.solve_twist(twist, positions)
         raise ValueError(f"no joint positions put the hand at {np.round(position_m, 3)} m, {np.round(quaternion, 3)}")
 
-    def solve_twist(self, twist: Array, positions_rad: Array | None = None, damping: float = 0.05) -> Array:
+    def solve_twist(self, twist: Array, positions_rad: Array | None = None, damping: float = 0.03) -> Array:
         """Joint target (7,) that moves the hand by a twist (6,): metres and a rotation vector, base frame.
 
         Damped least squares on the Jacobian (Wampler, 1986) at joint positions (7,), by default the commanded ones.
@@ -183,8 +182,10 @@ class SimArm:
         """The cameras' frames side by side (H, W * cameras, 3), RGB."""
         if self._renderer is None:
             self._renderer = mujoco.Renderer(self.model, self.image_size, self.image_size)
-            # Also runs before the interpreter takes OpenGL apart, after which the context cannot be freed.
             self._free_renderer = weakref.finalize(self, self._renderer.close)
+            self._free_renderer.atexit = False
+            # Registered after the handler that shuts EGL down, it runs before that one, while there is still EGL.
+            atexit.register(self._free_renderer)
         frames = []
         for camera in self.cameras:
             self._renderer.update_scene(self.data, camera)

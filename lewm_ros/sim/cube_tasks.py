@@ -35,7 +35,7 @@ PUSH_YAW_RAD = 0.4
 
 
 def hand_down(yaw_rad: float) -> Array:
-    """Quaternion (4,) w, x, y, z of a hand that points down, its fingers' x axis turned by `yaw_rad` from the base's."""
+    """Quaternion (4,) w, x, y, z of a hand that points down, its x axis turned by `yaw_rad` from the base's."""
     return np.array([0.0, math.cos(yaw_rad / 2.0), math.sin(yaw_rad / 2.0), 0.0])
 
 
@@ -136,7 +136,8 @@ def push_yaw(heading_rad: float, near_rad: float = PUSH_YAW_RAD) -> float:
 
 
 def _sample_hand(arm: SimArm, rng: np.random.Generator) -> Array:
-    return arm.solve_pose(rng.uniform(*HAND_AREA_M), hand_down(rng.uniform(-HAND_YAW_RAD, HAND_YAW_RAD)), PANDA.home_rad)
+    position, yaw = rng.uniform(*HAND_AREA_M), rng.uniform(-HAND_YAW_RAD, HAND_YAW_RAD)
+    return arm.solve_pose(position, hand_down(yaw), PANDA.home_rad)
 
 
 def _sample_yaw(rng: np.random.Generator) -> float:

@@ -1,0 +1,116 @@
+"""Nodes as real processes over DDS, and a probe that talks to them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from std_srvs.srv import SetBool, Trigger
+
+ROOT = Path(__file__).parents[1]
+TIMEOUT_S = 60.0
+
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["ROS_DOMAIN_ID"] = str(10 + os.getpid() % 90)
+
+
+def node_command(name: str, **parameters: object) -> list[str]:
+    """The command line of a node with its shipped parameter file and some parameters of the test's own."""
+    own = [part for key, value in parameters.items() for part in ("-p", f"{key.replace('__', '.')}:={value}")]
+    shipped = ["--params-file", str(ROOT / "config" / f"{name.removesuffix('_node')}.yaml")]
+    return [sys.executable, "-m", f"lewm_ros.nodes.{name}", "--ros-args", *shipped, *own]
+
+
+class Processes:
+    """Starts processes and ends them."""
+
+    def __init__(self) -> None:
+        self.running: list[subprocess.Popen[str]] = []
+
+    def start(self, command: list[str]) -> subprocess.Popen[str]:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        self.running.append(process)
+        return process
+
+    def interrupt(self) -> list[tuple[int, str]]:
+        """Send SIGINT to all; returns exit status and stderr of each."""
+        for process in self.running:
+            process.send_signal(signal.SIGINT)
+        ends = []
+        for process in self.running:
+            try:
+                _, stderr = process.communicate(timeout=TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                _, stderr = process.communicate()
+            ends.append((process.returncode, stderr))
+        self.running = []
+        return ends
+
+
+class Probe:
+    """A node of the test's own: keeps what it hears, publishes, calls services."""
+
+    def __init__(self) -> None:
+        self._context = Context()
+        rclpy.init(args=[], context=self._context)
+        self.node = Node("probe", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self.heard: dict[str, list[Any]] = defaultdict(list)
+        self.status: dict[str, DiagnosticStatus] = {}
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+
+    def close(self) -> None:
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def listen(self, message: type, topic: str, qos: Any = 10) -> list[Any]:
+        """The list that the topic's messages are appended to."""
+        self.node.create_subscription(message, topic, self.heard[topic].append, qos)
+        return self.heard[topic]
+
+    def spin(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            self._executor.spin_once(0.02)
+
+    def wait(self, holds: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> None:
+        end_s = time.monotonic() + timeout_s
+        while not holds():
+            assert time.monotonic() < end_s, f"waited in vain for {what}; diagnostics: {self.messages()}"
+            self._executor.spin_once(0.02)
+
+    def messages(self) -> dict[str, str]:
+        return {name: status.message for name, status in self.status.items()}
+
+    def value(self, name: str, key: str) -> str:
+        """A value of a node's newest diagnostics."""
+        return {v.key: v.value for v in self.status[name].values}[key]
+
+    def call(self, service: str, request: Any = None) -> Any:
+        request = request or Trigger.Request()
+        client = self.node.create_client(SetBool if isinstance(request, SetBool.Request) else Trigger, service)
+        self.wait(client.service_is_ready, service)
+        future = client.call_async(request)
+        self.wait(future.done, f"an answer of {service}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def enable(self) -> Any:
+        return self.call("planner_node/enable", SetBool.Request(data=True))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self.status.update({status.name: status for status in message.status})

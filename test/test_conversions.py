@@ -1,0 +1,122 @@
+"""Messages to arrays and back, and the line that a bad message gets."""
+
+from __future__ import annotations
+
+from array import array
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import Header
+
+from lewm_ros.nodes.conversions import (
+    compressed_to_rgb,
+    embedding_to_image,
+    image_to_embedding,
+    image_to_rgb,
+    joint_positions,
+    ns_to_stamp,
+    rgb_to_image,
+    stamp_to_ns,
+)
+
+NAMES = ("a", "b", "c")
+
+
+def image(encoding: str, pixels: np.ndarray, padding: int = 0) -> Image:
+    height, width, depth = pixels.shape
+    rows = np.pad(pixels.reshape(height, width * depth), ((0, 0), (0, padding)), constant_values=99)
+    data = array("B", rows.tobytes())
+    return Image(encoding=encoding, height=height, width=width, step=width * depth + padding, data=data)
+
+
+@pytest.fixture
+def rgb() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+def test_every_direct_encoding_gives_the_same_rgb(rgb: np.ndarray, padding: int) -> None:
+    alpha = np.full((4, 6, 1), 7, np.uint8)
+    for encoding, pixels in {
+        "rgb8": rgb,
+        "bgr8": rgb[..., ::-1],
+        "rgba8": np.concatenate([rgb, alpha], axis=2),
+        "bgra8": np.concatenate([rgb[..., ::-1], alpha], axis=2),
+    }.items():
+        np.testing.assert_array_equal(image_to_rgb(image(encoding, pixels, padding)), rgb)
+    grey = image_to_rgb(image("mono8", rgb[..., :1], padding))
+    np.testing.assert_array_equal(grey, rgb[..., [0, 0, 0]])
+
+
+def test_rgb_round_trip_keeps_header(rgb: np.ndarray) -> None:
+    message = rgb_to_image(rgb, Header(frame_id="camera"))
+    assert (message.header.frame_id, message.encoding, message.step) == ("camera", "rgb8", 18)
+    np.testing.assert_array_equal(image_to_rgb(message), rgb)
+
+
+def test_unusable_images_get_one_line(rgb: np.ndarray) -> None:
+    short = image("rgb8", rgb)
+    short.data = short.data[:-1]
+    narrow = image("rgb8", rgb)
+    narrow.step = 17
+    for message, right in {
+        "unknown encoding": (image("rgb888", rgb), "'rgb888'"),
+        "too few bytes": (short, "holds 71 bytes, expected 72"),
+        "step below a row": (narrow, "step is 17 bytes, expected at least 18"),
+        "no pixels": (Image(encoding="rgb8"), "is empty"),
+    }.values():
+        with pytest.raises(ValueError, match=right) as error:
+            image_to_rgb(message)
+        assert "\n" not in str(error.value)
+
+
+def test_compressed_image(rgb: np.ndarray) -> None:
+    png = cv2.imencode(".png", rgb[..., ::-1])[1]
+    message = CompressedImage(format="png", data=array("B", png.tobytes()))
+    np.testing.assert_array_equal(compressed_to_rgb(message), rgb)
+    for data in (b"", b"not an image"):
+        with pytest.raises(ValueError, match="no JPEG or PNG"):
+            compressed_to_rgb(CompressedImage(format="jpeg", data=array("B", data)))
+
+
+def test_embedding_round_trip_and_refusals() -> None:
+    embedding = np.linspace(-1.0, 1.0, 16, dtype=np.float32)
+    header = Header(stamp=ns_to_stamp(1_500_000_001))
+    message = embedding_to_image(embedding, header)
+    assert (message.encoding, message.height, message.width) == ("32FC1", 1, 16)
+    assert message.header == header
+    np.testing.assert_array_equal(image_to_embedding(message, 16), embedding)
+    with pytest.raises(ValueError, match=r"expected 32FC1 of 1 x 8.*got 32FC1 of 1 x 16"):
+        image_to_embedding(message, 8)
+    embedding[3] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        image_to_embedding(embedding_to_image(embedding, header), 16)
+
+
+def test_joints_are_found_by_name() -> None:
+    message = JointState(name=["finger", "c", "a", "b"], position=[9.0, 3.0, 1.0, 2.0])
+    np.testing.assert_array_equal(joint_positions(message, NAMES), [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("message", "right"),
+    [
+        (JointState(name=["a", "b_renamed", "c"], position=[0.0] * 3), "'b' is missing; received: a, b_renamed, c"),
+        (JointState(), "'a' is missing; received: none"),
+        (JointState(name=list(NAMES), position=[0.0, 1.0]), "3 joint names but 2 positions"),
+        (JointState(name=list(NAMES), position=[0.0, float("nan"), 0.0]), "'b': position is nan"),
+    ],
+)
+def test_joint_states_without_all_joints_are_refused(message: JointState, right: str) -> None:
+    with pytest.raises(ValueError, match=right):
+        joint_positions(message, NAMES)
+
+
+def test_stamps_are_exact() -> None:
+    time_ns = 1_763_000_000_123_456_789
+    assert stamp_to_ns(ns_to_stamp(time_ns)) == time_ns

@@ -1,0 +1,211 @@
+"""Simulator, encoder and planner as three processes that close the loop over DDS, with a tiny random checkpoint."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("rclpy")
+
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros_processes import ROOT, TIMEOUT_S, Probe, Processes, node_command
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Float64MultiArray, String
+from trajectory_msgs.msg import JointTrajectory
+
+from lewm_ros.model.checkpoint import load_checkpoint
+from lewm_ros.model.pixels import fit_frame, normalise_pixels
+from lewm_ros.nodes.conversions import NS_PER_S, image_to_embedding, image_to_rgb, joint_positions, stamp_to_ns
+from lewm_ros.robot.arm import PANDA
+from lewm_ros.sim import SimArm
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@dataclass
+class Loop:
+    """The three nodes and the one that watches them."""
+
+    probe: Probe
+    processes: Processes
+    checkpoint: Path
+
+    def joints(self) -> np.ndarray:
+        """The newest measured positions."""
+        before = len(self.probe.heard["joint_states"])
+        self.probe.wait(lambda: len(self.probe.heard["joint_states"]) > before, "joint_states")
+        return joint_positions(self.probe.heard["joint_states"][-1], PANDA.joint_names)
+
+    def wait_sim(self, seconds: float) -> None:
+        """Wait for simulated time to pass."""
+        clock = self.probe.heard["/clock"]
+        end_ns = stamp_to_ns(clock[-1].clock) + seconds * NS_PER_S
+        self.probe.wait(lambda: stamp_to_ns(clock[-1].clock) >= end_ns, "the clock")
+
+    def reset(self) -> dict:
+        """Set up the next problem and wait until all nodes know it."""
+        problem = json.loads(self.probe.call("sim_node/reset").message)
+        goals = self.probe.heard["goal_embedding"]
+        self.probe.wait(
+            lambda: goals and stamp_to_ns(goals[-1].header.stamp) == problem["goal_stamp_ns"], "the goal's embedding"
+        )
+        return problem
+
+    def enable(self) -> None:
+        """Enable the planner once it has all its inputs."""
+        self.probe.wait(lambda: self.probe.enable().success, "the planner to be enabled")
+
+
+@pytest.fixture(scope="module")
+def loop(checkpoint_path: Path) -> Iterator[Loop]:
+    probe, processes = Probe(), Processes()
+    shared = {"checkpoint": checkpoint_path, "device": "cpu", "use_sim_time": True}
+    small = {"planner__samples": 16, "planner__elites": 4, "planner__iterations": 2, "planner__horizon": 2}
+    processes.start(node_command("sim_node", image_size=32, seed=3))
+    processes.start(node_command("encoder_node", **shared))
+    processes.start(node_command("planner_node", **shared, **small))
+    for message, topic in (
+        (Clock, "/clock"),
+        (Image, "image"),
+        (Image, "embedding"),
+        (CameraInfo, "camera_info"),
+        (JointState, "joint_states"),
+        (JointTrajectory, "joint_trajectory"),
+        (JointTrajectory, "planner_node/plan"),
+    ):
+        probe.listen(message, topic)
+    for message, topic in ((Image, "goal_image"), (Image, "goal_embedding"), (String, "model_info")):
+        probe.listen(message, topic, LATCHED)
+    try:
+        probe.wait(lambda: probe.heard["embedding"], "the first embedding")
+        yield Loop(probe, processes, checkpoint_path)
+        ends = processes.interrupt()
+        assert [status for status, _ in ends] == [0, 0, 0]
+        assert not any("Traceback" in stderr for _, stderr in ends)
+    finally:
+        processes.interrupt()
+        probe.close()
+
+
+def test_enable_without_a_goal_is_refused(loop: Loop) -> None:
+    response = loop.probe.enable()
+    assert not response.success
+    assert "nothing received on goal_embedding" in response.message
+
+
+def test_embeddings_are_those_of_the_model_with_the_header_of_the_frame(loop: Loop) -> None:
+    frames = {stamp_to_ns(m.header.stamp): m for m in loop.probe.heard["image"]}
+    pairs = [(frames.get(stamp_to_ns(m.header.stamp)), m) for m in loop.probe.heard["embedding"]]
+    frame, message = next((frame, message) for frame, message in pairs if frame is not None)
+    assert message.header == frame.header
+    model = load_checkpoint(loop.checkpoint).model
+    pixels = normalise_pixels(torch.from_numpy(fit_frame(image_to_rgb(frame), 32)))
+    with torch.inference_mode():
+        expected = model.encode(pixels.unsqueeze(0))[0].numpy()
+    np.testing.assert_allclose(image_to_embedding(message, 16), expected, atol=1e-4)
+    info = json.loads(loop.probe.heard["model_info"][-1].data)
+    assert info["checkpoint"] == load_checkpoint(loop.checkpoint).identity
+    assert info["embedding_dim"] == 16
+
+
+def test_stamps_are_exact_multiples(loop: Loop) -> None:
+    loop.wait_sim(0.3)
+    for topic, period_ns in (("image", 50_000_000), ("camera_info", 50_000_000), ("joint_states", 10_000_000)):
+        stamps = np.unique([stamp_to_ns(m.header.stamp) for m in loop.probe.heard[topic]])
+        assert np.all(np.diff(stamps) % period_ns == 0), topic
+    camera = loop.probe.heard["camera_info"][-1]
+    assert (camera.width, camera.height, camera.k[2], camera.k[8]) == (32, 32, 16.0, 1.0)
+
+
+def test_the_arm_moves_when_enabled_and_rests_when_stopped(loop: Loop) -> None:
+    problem = loop.reset()
+    assert problem["index"] == 0
+    assert problem["start_distance_m"] >= 0.15
+    start = loop.joints()
+    trajectories, plans = loop.probe.heard["joint_trajectory"], loop.probe.heard["planner_node/plan"]
+    loop.enable()
+    loop.wait_sim(2.0)
+    moved = np.abs(loop.joints() - start).max()
+    assert moved > 0.02
+
+    assert len(trajectories) >= 20
+    for trajectory in trajectories:
+        assert tuple(trajectory.joint_names) == PANDA.joint_names
+        times = [p.time_from_start.sec + p.time_from_start.nanosec / NS_PER_S for p in trajectory.points]
+        assert times[0] > 0.0
+        assert np.all(np.diff(times) > 0.0)
+        assert list(trajectory.points[-1].velocities) == [0.0] * 7
+        positions = np.array([p.positions for p in trajectory.points])
+        assert np.all((positions >= PANDA.lower_rad) & (positions <= PANDA.upper_rad))
+    starts_ns = [stamp_to_ns(plan.header.stamp) for plan in plans]
+    assert len(plans) >= 2
+    assert np.all(np.diff(starts_ns) % 250_000_000 == 0), "plans begin at block boundaries"
+    assert len(plans[-1].points) == 2 * 5
+
+    assert loop.probe.call("planner_node/stop").success
+    loop.wait_sim(0.5)
+    commands, rest = len(trajectories), loop.joints()
+    loop.wait_sim(0.5)
+    assert len(trajectories) == commands
+    np.testing.assert_allclose(loop.joints(), rest, atol=2e-3)
+    loop.probe.wait(lambda: loop.probe.value("planner_node", "state") == "idle", "the planner to be idle")
+    assert int(loop.probe.value("planner_node", "cycles")) >= 20
+    assert float(loop.probe.value("planner_node", "plan_latency_p50_s")) > 0.0
+
+
+def test_reset_drops_older_commands_and_draws_the_next_problem(loop: Loop) -> None:
+    first = loop.reset()
+    start = loop.joints()
+    commands = loop.probe.node.create_publisher(Float64MultiArray, "commands", 1)
+    loop.probe.wait(lambda: commands.get_subscription_count(), "the simulator to listen")
+    commands.publish(Float64MultiArray(data=PANDA.home_rad.tolist()))
+    loop.wait_sim(1.0)
+    assert np.abs(loop.joints() - start).max() > 0.05, "commands are followed"
+    second = loop.reset()
+    assert second["index"] == first["index"] + 1
+    start = loop.joints()
+    loop.wait_sim(0.5)
+    np.testing.assert_allclose(loop.joints(), start, atol=5e-3)
+    tcp_m = SimArm().forward_kinematics(start)
+    assert np.isfinite(tcp_m).all()
+
+
+def test_the_current_view_becomes_the_goal(loop: Loop) -> None:
+    goals = loop.probe.heard["goal_embedding"]
+    before = len(goals)
+    response = loop.probe.call("encoder_node/set_goal_from_current")
+    assert response.success, response.message
+    loop.probe.wait(lambda: len(goals) > before, "the goal")
+    stamp = goals[-1].header.stamp
+    assert response.message.endswith(f"{stamp.sec}.{stamp.nanosec:09d}")
+
+
+def test_episode_runner_writes_one_line_per_goal(loop: Loop, tmp_path: Path) -> None:
+    out, film = tmp_path / "goals.jsonl", tmp_path / "film"
+    command = [sys.executable, "-m", "lewm_ros.nodes.episode_runner", "--goals", "1", "--out", str(out)]
+    # At 60 control steps per second the budget of 120 steps is over after two seconds.
+    subprocess.run([*command, "--record", str(film), "--control-hz", "60"], check=True, cwd=ROOT, timeout=2 * TIMEOUT_S)
+    [line] = out.read_text().splitlines()
+    goal = json.loads(line)
+    assert goal["start_distance_m"] >= 0.15
+    assert goal["success"] == (goal["final_distance_m"] <= 0.05)
+    assert goal["trace"]["time_s"][-1] == pytest.approx(2.0, abs=0.1)
+    assert goal["trace"]["distance_m"][-1] == pytest.approx(goal["final_distance_m"], abs=0.02)
+    assert 0 <= goal["missed_cycles"] <= goal["cycles"]
+    assert goal["plan_rate_hz"] > 0.0
+    assert goal["command_rate_hz"] > 0.0
+    assert len(goal["plan_cost"]["value"]) >= 2
+    [recorded] = film.glob("*.npz")
+    with np.load(recorded) as frames:
+        assert frames["frames"].shape[1:] == (32, 32, 3)
+        assert frames["goal"].dtype == np.uint8
+        assert len(frames["frames"]) >= 10

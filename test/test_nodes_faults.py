@@ -1,0 +1,226 @@
+"""Bad input: one line and status 2 from a node that starts, diagnostics ERROR and no motion from one that runs."""
+
+from __future__ import annotations
+
+import subprocess
+from array import array
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from conftest import joint_delta_space, small_model_config
+from diagnostic_msgs.msg import DiagnosticStatus
+from ros_processes import TIMEOUT_S, Probe, Processes, node_command
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray, Header, String
+
+from lewm_ros.model import LeWorldModel
+from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lewm_ros.nodes import encoder_node, episode_runner, planner_node, sim_node
+from lewm_ros.nodes.conversions import embedding_to_image, rgb_to_image
+from lewm_ros.nodes.qos import LATCHED
+from lewm_ros.robot.arm import PANDA
+
+
+def test_missing_checkpoint_ends_a_process_with_one_line(tmp_path: Path) -> None:
+    command = node_command("encoder_node", checkpoint=tmp_path / "nowhere")
+    end = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert end.returncode == 2
+    [line] = end.stderr.splitlines()
+    assert line.startswith("encoder_node: checkpoint")
+    assert "nowhere.json" in line
+
+
+@pytest.mark.parametrize(
+    ("main", "parameters", "right"),
+    [
+        (encoder_node.main, {"checkpont": "default"}, "'checkpont' is unknown; known: checkpoint"),
+        (encoder_node.main, {"image_transport": "theora"}, "known: raw, compressed"),
+        (planner_node.main, {"planner.sampels": 3}, "'planner.sampels' is unknown"),
+        (
+            planner_node.main,
+            {"planner.elites": 1000, "planner.samples": 10},
+            "elites: must be between 1 and samples 10",
+        ),
+        (planner_node.main, {"command_interface": "twist"}, "acts in 'joint_delta', but 'ee_delta' is asked for"),
+        (planner_node.main, {"planner.knots_per_block": 2}, "knots_per_block 2 does not divide action_block 5"),
+        (planner_node.main, {"max_lead_rad": -1.0}, "max_lead_rad out of range"),
+        (planner_node.main, {"max_lead_rad": "far"}, "expecting type 'DOUBLE'"),
+        (sim_node.main, {"image_hz": 30.0}, "image_hz: must divide tick_hz 100"),
+        (sim_node.main, {"task": "juggle"}, "'juggle' is unknown; known: "),
+    ],
+)
+def test_bad_parameters_get_one_line(
+    main, parameters: dict, right: str, checkpoint_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    if main is not sim_node.main:
+        parameters = {"checkpoint": checkpoint_path} | parameters
+    given = [part for key, value in parameters.items() for part in ("-p", f"{key}:={value}")]
+    assert main(["--ros-args", *given]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert right in line
+
+
+def test_unknown_key_in_a_parameter_file_gets_one_line(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    file = tmp_path / "sim.yaml"
+    file.write_text("/**/sim_node:\n  ros__parameters:\n    image_sise: 96\n")
+    assert sim_node.main(["--ros-args", "--params-file", str(file)]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert "'image_sise' is unknown; known: " in line
+
+
+def test_checkpoint_for_another_action_space_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    space = replace(joint_delta_space(), kind="ee_delta")
+    path = save_checkpoint(Checkpoint(LeWorldModel(small_model_config()).eval(), space), tmp_path / "hand")
+    assert planner_node.main(["--ros-args", "-p", f"checkpoint:={path}"]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert "checkpoint 'hand' acts in 'ee_delta', but 'joint_delta' is asked for" in line
+
+
+def test_episode_runner_names_the_node_that_is_missing(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    assert episode_runner.main(["--out", str(tmp_path / "goals.jsonl"), "--timeout-s", "0.2"]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert "/planner_node/stop" in line
+
+
+class Arm:
+    """A camera and an arm that stands still, as far as an encoder and a planner can tell."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+        create = probe.node.create_publisher
+        self._image = create(Image, "image", 1)
+        self._embedding = create(Image, "embedding_in", 1)
+        self._goal = create(Image, "goal_in", LATCHED)
+        self._joints = create(JointState, "joint_states", 1)
+        self._info = create(String, "model_info_in", LATCHED)
+        self.names = list(PANDA.joint_names)
+        self.embedding: np.ndarray | None = np.zeros(16, np.float32)
+        self.frame: Image | None = None
+        probe.node.create_timer(0.05, self._publish)
+
+    def show_goal(self) -> None:
+        self._goal.publish(embedding_to_image(np.ones(16, np.float32), self._header()))
+
+    def claim_checkpoint(self, identity: str) -> None:
+        self._info.publish(String(data=f'{{"checkpoint": "{identity}"}}'))
+
+    def _header(self) -> Header:
+        return Header(stamp=self.probe.node.get_clock().now().to_msg(), frame_id="camera")
+
+    def _publish(self) -> None:
+        header = self._header()
+        self._joints.publish(JointState(header=header, name=self.names, position=PANDA.home_rad.tolist()))
+        if self.embedding is not None:
+            self._embedding.publish(embedding_to_image(self.embedding, header))
+        if self.frame is not None:
+            self.frame.header = header
+            self._image.publish(self.frame)
+
+
+@pytest.fixture(scope="module")
+def arm(checkpoint_path: Path) -> Iterator[Arm]:
+    """An encoder and a planner that are not connected to each other: the planner hears only what a test publishes."""
+    probe, processes = Probe(), Processes()
+    processes.start(node_command("encoder_node", checkpoint=checkpoint_path, device="cpu"))
+    small = {"planner__samples": 8, "planner__elites": 2, "planner__iterations": 1, "planner__horizon": 2}
+    aside = [
+        part
+        for topic, heard in (
+            ("embedding", "embedding_in"),
+            ("goal_embedding", "goal_in"),
+            ("model_info", "model_info_in"),
+        )
+        for part in ("-r", f"{topic}:={heard}")
+    ]
+    planner = node_command(
+        "planner_node",
+        checkpoint=checkpoint_path,
+        device="cpu",
+        command_interface="commands",
+        max_input_age_s=2.0,
+        **small,
+    )
+    processes.start([*planner, *aside])
+    probe.listen(Float64MultiArray, "commands")
+    probe.listen(Image, "embedding")
+    try:
+        yield Arm(probe)
+    finally:
+        processes.interrupt()
+        probe.close()
+
+
+def wait_for_status(probe: Probe, name: str, level: bytes, words: str) -> None:
+    probe.wait(
+        lambda: name in probe.status and probe.status[name].level == level and words in probe.status[name].message,
+        f"{name} to say '{words}'",
+    )
+
+
+def assert_moving(arm: Arm) -> None:
+    commands = arm.probe.heard["commands"]
+    before = len(commands)
+    arm.probe.wait(lambda: len(commands) > before + 5, "commands")
+
+
+def assert_at_rest(arm: Arm) -> None:
+    arm.probe.spin(0.2)
+    before = len(arm.probe.heard["commands"])
+    arm.probe.spin(0.6)
+    assert len(arm.probe.heard["commands"]) == before
+
+
+def test_unknown_encoding_is_an_error_and_publishes_nothing(arm: Arm) -> None:
+    embeddings = arm.probe.heard["embedding"]
+    arm.frame = Image(encoding="rgb888", height=2, width=2, step=6, data=array("B", bytes(12)))
+    wait_for_status(arm.probe, "encoder_node", DiagnosticStatus.ERROR, "'rgb888'")
+    assert not embeddings
+    arm.frame = rgb_to_image(np.zeros((24, 32, 3), np.uint8), Header())
+    arm.probe.wait(lambda: embeddings, "an embedding, once the frames are sound")
+    wait_for_status(arm.probe, "encoder_node", DiagnosticStatus.OK, "encoding")
+
+
+def test_planner_moves_only_on_sound_and_fresh_inputs(arm: Arm, checkpoint_path: Path) -> None:
+    probe = arm.probe
+    probe.wait(lambda: "nothing received on goal" in probe.enable().message, "the planner to hear all but a goal")
+    arm.show_goal()
+    probe.wait(lambda: probe.enable().success, "the planner to be enabled")
+    assert_moving(arm)
+
+    arm.names = [*PANDA.joint_names[:6], "wrist"]
+    wait_for_status(probe, "planner_node", DiagnosticStatus.ERROR, "joint 'panda_joint7' is missing; received: ")
+    assert_at_rest(arm)
+    arm.names = list(PANDA.joint_names)
+    assert_moving(arm)
+
+    arm.embedding = np.full(16, np.nan, np.float32)
+    wait_for_status(probe, "planner_node", DiagnosticStatus.ERROR, "embedding: embedding is not finite")
+    assert_at_rest(arm)
+    arm.embedding = np.zeros(12, np.float32)
+    wait_for_status(probe, "planner_node", DiagnosticStatus.ERROR, "got 32FC1 of 1 x 12")
+    assert_at_rest(arm)
+
+    arm.embedding = np.zeros(16, np.float32)
+    assert_moving(arm)
+    arm.embedding = None
+    wait_for_status(probe, "planner_node", DiagnosticStatus.ERROR, "embedding: newest stamp is")
+    assert_at_rest(arm)
+    arm.embedding = np.zeros(16, np.float32)
+    assert_moving(arm)
+
+    arm.claim_checkpoint("another-0123")
+    wait_for_status(probe, "planner_node", DiagnosticStatus.ERROR, "the encoder runs 'another-0123'")
+    assert_at_rest(arm)
+    arm.claim_checkpoint(load_checkpoint(checkpoint_path).identity)
+    assert_moving(arm)
+
+    targets = np.array([command.data for command in probe.heard["commands"]])
+    assert np.abs(targets - PANDA.home_rad).max() <= 0.3 + 1e-9, "the arm stands still, so targets stay near it"
+    assert probe.call("planner_node/stop").success
+    assert_at_rest(arm)
