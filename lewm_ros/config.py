@@ -120,7 +120,12 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class PlannerConfig:
-    """CEM in latent space. One plan covers `horizon` blocks beyond the one that is being executed."""
+    """CEM in latent space. One plan covers `horizon` blocks beyond the one that is being executed.
+
+    The cost is the distance to the goal at the last step, as in the paper, plus `running_weight` times its mean over
+    all steps. A loop that replans at every block needs some of the latter: with the last step alone, arriving can be
+    put off from plan to plan.
+    """
 
     horizon: int = 5
     samples: int = 300
@@ -128,6 +133,7 @@ class PlannerConfig:
     elites: int = 30
     initial_std: float = 1.0
     minimum_std: float = 0.05
+    running_weight: float = 0.0
     knots_per_block: int = 5
     precision: str = "bf16"
 
@@ -136,6 +142,7 @@ class PlannerConfig:
         _require(self.horizon >= 1, "horizon", "at least 1 block")
         _require(self.iterations >= 1, "iterations", "at least 1")
         _require(self.initial_std > 0.0, "initial_std", "above 0")
+        _require(self.running_weight >= 0.0, "running_weight", "at least 0")
         _require(self.precision in ("bf16", "fp32"), "precision", "bf16 or fp32")
 
 

@@ -26,7 +26,6 @@ from lewm_ros.model.checkpoint import load_checkpoint
 from lewm_ros.model.pixels import fit_frame, normalise_pixels
 from lewm_ros.nodes.conversions import NS_PER_S, image_to_embedding, image_to_rgb, joint_positions, stamp_to_ns
 from lewm_ros.robot.arm import PANDA
-from lewm_ros.sim import SimArm
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -175,8 +174,6 @@ def test_reset_drops_older_commands_and_draws_the_next_problem(loop: Loop) -> No
     start = loop.joints()
     loop.wait_sim(0.5)
     np.testing.assert_allclose(loop.joints(), start, atol=5e-3)
-    tcp_m = SimArm().forward_kinematics(start)
-    assert np.isfinite(tcp_m).all()
 
 
 def test_the_current_view_becomes_the_goal(loop: Loop) -> None:

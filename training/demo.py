@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_ros.sim import make_task
 from lewm_training.figures import plot_closed_loop, plot_goal
 from lewm_training.processes import drive_goals, planner_config
 
@@ -36,7 +37,7 @@ def run_demo(checkpoint: str, goals: int, seed: int, out: Path) -> dict[str, Any
         recordings = [np.load(path) for path in sorted(folder.glob("*.npz"))]
         for number, (report, recording) in enumerate(zip(reports, recordings, strict=True), start=1):
             plot_goal(report, recording["start"], recording["goal"], recording["final"], out / f"goal_{number}.png")
-        plot_closed_loop(reports, out / "run.png")
+        plot_closed_loop(reports, make_task("reach").success_m, out / "run.png")
         _write_video(reports, recordings, out / "run.mp4")
     return {
         "goals": goals,
@@ -61,7 +62,7 @@ def _line(report: dict[str, Any], goals: int) -> str:
 def _write_video(reports: list[dict[str, Any]], recordings: list[Any], path: Path) -> None:
     """The live camera beside the goal image, frame by frame, as MP4."""
     side = recordings[0]["goal"].shape[0] * VIDEO_SCALE
-    rate_hz = float(recordings[0]["frame_rate_hz"])
+    rate_hz = 1.0 / float(np.median(np.diff(recordings[0]["time_s"])))
     video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate_hz, (2 * side, side))
     for report, recording in zip(reports, recordings, strict=True):
         goal = _enlarge(recording["goal"], side, f"goal {report['index'] + 1}")

@@ -17,6 +17,7 @@ from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.model.pixels import normalise_pixels
 from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.sim import Problem, SimArm, Task, apply_action, draw_problems, make_task
+from lewm_training.collect import JOINT_DELTA_LIMIT_RAD
 from lewm_training.exploration import Explorer
 
 
@@ -60,7 +61,7 @@ def evaluate_direct(
     for _ in (bar := tqdm(range(episodes), desc=f"evaluate {task_name}", unit="goal")):
         problem = next(problems)
         reached.append(_run_episode(checkpoint, planner, arm, task, problem))
-        random.append(_run_random(arm, task, problem, np.asarray(space.limit), _random_rng(seed, len(random))))
+        random.append(_run_random(arm, task, problem, _random_rng(seed, len(random))))
         bar.set_postfix(reached=sum(e.final_distance_m <= task.success_m for e in reached))
     arm.close()
     overrun = sum(latency > space.block_s for e in reached for latency in e.plan_latency_s)
@@ -106,9 +107,9 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
-def run_random_policy(task: Task, arm: SimArm, problems: list[Problem], limit: np.ndarray, seed: int) -> list[Episode]:
-    """The floor: smooth random motion from each start, for as long as the planner gets."""
-    return [_run_random(arm, task, problem, limit, _random_rng(seed, i)) for i, problem in enumerate(problems)]
+def run_random_policy(task: Task, arm: SimArm, problems: list[Problem], seed: int) -> list[Episode]:
+    """The floor: smooth random joint motion from each start, for as long as the planner gets."""
+    return [_run_random(arm, task, problem, _random_rng(seed, i)) for i, problem in enumerate(problems)]
 
 
 def _run_episode(
@@ -134,10 +135,10 @@ def _run_episode(
     return episode
 
 
-def _run_random(arm: SimArm, task: Task, problem: Problem, limit: np.ndarray, rng: np.random.Generator) -> Episode:
+def _run_random(arm: SimArm, task: Task, problem: Problem, rng: np.random.Generator) -> Episode:
     task.start(arm, problem)
     start_distance_m = task.distance_m(arm, problem)
-    explorer = Explorer("waypoints", limit, rng)
+    explorer = Explorer("waypoints", np.asarray(JOINT_DELTA_LIMIT_RAD), rng)
     for _ in range(task.budget_steps):
         apply_action(arm, "joint_delta", explorer.act(arm))
     return Episode(start_distance_m, task.distance_m(arm, problem))

@@ -28,7 +28,7 @@ def evaluate_ros(checkpoint: str, task_name: str, episodes: int, seed: int, plan
     ]
     arm = SimArm(space.control_hz, cube=task.needs_cube)
     problems = draw_problems(task, arm, seed)
-    random = run_random_policy(task, arm, [next(problems) for _ in lines], np.asarray(space.limit), seed)
+    random = run_random_policy(task, arm, [next(problems) for _ in lines], seed)
     cycles = sum(entry["cycles"] for entry in lines)
     missed = sum(entry["missed_cycles"] for entry in lines)
     return summarise(task, reached, random) | {

@@ -60,15 +60,15 @@ def plot_goal(
     plt.close(figure)
 
 
-def plot_closed_loop(reports: list[dict[str, Any]], path: Path) -> None:
+def plot_closed_loop(reports: list[dict[str, Any]], success_m: float, path: Path) -> None:
     """Distance to the goal, plan cost and surprise over time, one line per goal, as a PNG."""
     figure, (distance, cost, surprise) = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
     for report in reports:
         label = f"goal {report['index'] + 1}"
         distance.plot(report["trace"]["time_s"], 100 * np.array(report["trace"]["distance_m"]), label=label)
-        cost.plot(report["plans"]["time_s"], report["plans"]["cost"])
-        surprise.plot(report["plans"]["time_s"], report["plans"]["surprise"])
-    distance.axhline(100 * reports[0]["success_m"], color="grey", linestyle="--", label="reached")
+        cost.plot(report["plan_cost"]["time_s"], report["plan_cost"]["value"])
+        surprise.plot(report["surprise"]["time_s"], report["surprise"]["value"])
+    distance.axhline(100 * success_m, color="grey", linestyle="--", label="reached")
     distance.set(xlabel="time / s", title="Distance to the goal / cm", ylim=(0, None))
     distance.legend()
     cost.set(xlabel="time / s", title="Plan cost (squared latent distance)", yscale="log")

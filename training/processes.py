@@ -107,7 +107,7 @@ def drive_goals(
         with run_nodes(parameters, folder) as environment:
             report = folder / "episodes.jsonl"
             command = [sys.executable, "-m", "lewm_ros.nodes.episode_runner"]
-            command += ["--task", task, "--episodes", str(goals), "--out", str(report)]
+            command += ["--task", task, "--goals", str(goals), "--out", str(report)]
             command += ["--record", str(record)] if record else []
             with (folder / "runner.log").open("w") as log:
                 runner = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)

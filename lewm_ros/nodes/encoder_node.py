@@ -17,7 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
 
-from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
+from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from lewm_ros.model.pixels import fit_frame, normalise_pixels
 from lewm_ros.nodes.conversions import compressed_to_rgb, embedding_to_image, image_to_rgb, stamp_to_ns
 from lewm_ros.nodes.diagnostics import Diagnostics, Report, percentiles
@@ -113,7 +113,9 @@ class EncoderNode(Node):
         fitted = torch.from_numpy(fit_frame(frame, model.config.encoder.image_size)).to(self._device)
         embedding = model.encode(normalise_pixels(fitted).unsqueeze(0))[0].float().cpu().numpy()
         if not np.isfinite(embedding).all():
-            raise ValueError("its embedding is not finite; the checkpoint is not usable")
+            raise CheckpointError(
+                f"checkpoint {self._checkpoint.identity}: its embeddings are not finite; choose another"
+            )
         return embedding
 
     def _set_goal_from_current(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

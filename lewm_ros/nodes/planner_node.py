@@ -131,6 +131,9 @@ class PlannerNode(Node):
         stamp_ns = stamp_to_ns(message.header.stamp)
         self._embedding.arrived(stamp_ns)
         embedding = self._embedding.read(lambda: image_to_embedding(message, self._dimension))
+        if self._loop is not None and stamp_ns < self._loop.t0_ns:
+            self._enabled = False
+            self._open("time went back; enable again")
         if self._enabled and self._loop is None:
             self._close(stamp_ns)
         if self._loop is None or embedding is None or self._goal.value is None:

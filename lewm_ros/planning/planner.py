@@ -30,7 +30,8 @@ class Decision:
     Attributes:
         block: number of the first block that `actions` speak of.
         actions: per control step (horizon, action_block, 7), in the action space's units.
-        cost: squared latent distance of the plan's last step to the goal, mean over dimensions.
+        cost: squared latent distance to the goal, mean over dimensions, at the plan's last step; plus, weighted, on the
+            way there.
     """
 
     block: int
@@ -132,7 +133,8 @@ class RecedingHorizonPlanner:
 
         def cost(plans: Tensor) -> Tensor:
             states = self._rollout(z, past, plans.unsqueeze(0))[0]  # (S, T, D)
-            return (states[:, -1] - goal).square().mean(-1)
+            distance = (states - goal).square().mean(-1)  # (S, T)
+            return distance[:, -1] + self.config.running_weight * distance.mean(1)
 
         start = torch.stack([self._normalised(block + 1 + i) for i in range(self.config.horizon)])
         plan = self.solver.optimise(cost, start, self._generator)

@@ -1,0 +1,85 @@
+"""The simulator on its own: goals by the clock, and a planner for the hand that commands twists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from conftest import joint_delta_space, small_model_config
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from ros_processes import Probe, Processes, node_command
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64
+
+from lewm_ros.model import LeWorldModel
+from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
+from lewm_ros.nodes.conversions import embedding_to_image, joint_positions, stamp_to_ns
+from lewm_ros.nodes.qos import LATCHED
+from lewm_ros.robot.arm import PANDA
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
+    """A simulator with a new goal every half second, and a planner that commands twists."""
+    space = replace(joint_delta_space(), kind="ee_delta", limit=(0.005,) * 6 + (1.0,))
+    hand = Checkpoint(LeWorldModel(small_model_config()).eval(), space)
+    path = save_checkpoint(hand, tmp_path_factory.mktemp("checkpoint") / "hand")
+    small = {"planner__samples": 8, "planner__elites": 2, "planner__iterations": 1, "planner__horizon": 2}
+    probe, processes = Probe(), Processes()
+    processes.start(node_command("sim_node", image_size=32, goal_period_s=0.5))
+    processes.start(
+        node_command(
+            "planner_node", checkpoint=path, device="cpu", command_interface="twist", use_sim_time=True, **small
+        )
+    )
+    for message, topic in (
+        (Image, "image"),
+        (JointState, "joint_states"),
+        (PoseStamped, "sim_node/tcp_pose"),
+        (TwistStamped, "twist"),
+        (Float64, "gripper"),
+    ):
+        probe.listen(message, topic)
+    probe.listen(Image, "goal_image", LATCHED)
+    try:
+        yield probe
+    finally:
+        processes.interrupt()
+        probe.close()
+
+
+def test_goals_come_by_the_clock_without_moving_the_arm(probe: Probe) -> None:
+    goals = probe.heard["goal_image"]
+    probe.wait(lambda: len(goals) >= 3, "goal images")
+    stamps_ns = [stamp_to_ns(goal.header.stamp) for goal in goals]
+    assert np.all(np.diff(stamps_ns) == 500_000_000)
+    assert bytes(goals[-1].data) != bytes(goals[-2].data)
+    joints = np.array([joint_positions(message, PANDA.joint_names) for message in probe.heard["joint_states"]])
+    np.testing.assert_allclose(joints, np.tile(PANDA.home_rad, (len(joints), 1)), atol=0.02)
+
+
+def test_twists_move_the_hand(probe: Probe) -> None:
+    embedding = probe.node.create_publisher(Image, "embedding", 1)
+    goal = probe.node.create_publisher(Image, "goal_embedding", LATCHED)
+    # The encoder's part: any embedding will do for a random model.
+    probe.node.create_subscription(
+        Image, "image", lambda m: embedding.publish(embedding_to_image(np.zeros(16, np.float32), m.header)), 1
+    )
+    probe.wait(lambda: probe.heard["joint_states"], "joint states")
+    goal.publish(embedding_to_image(np.ones(16, np.float32), probe.heard["joint_states"][-1].header))
+    probe.wait(lambda: probe.enable().success, "the planner to be enabled")
+    before = joint_positions(probe.heard["joint_states"][-1], PANDA.joint_names)
+    twists, grippers = probe.heard["twist"], probe.heard["gripper"]
+    probe.wait(lambda: len(twists) >= 40, "twists")
+    assert probe.call("planner_node/stop").success
+    linear = np.array([[t.twist.linear.x, t.twist.linear.y, t.twist.linear.z] for t in twists])
+    assert np.abs(linear).max() > 0.0
+    assert np.abs(linear).max() <= 0.005 * 20 + 1e-9, "the limit per control step, per second"
+    assert all(abs(gripper.data) <= 1.0 for gripper in grippers)
+    after = joint_positions(probe.heard["joint_states"][-1], PANDA.joint_names)
+    assert np.abs(after - before).max() > 0.01
