@@ -75,6 +75,18 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class ProposalConfig:
+    """The MLP that guesses where a search should begin; `longest` is the most blocks between state and goal."""
+
+    width: int = 512
+    depth: int = 2
+    longest: int = 16
+
+    def __post_init__(self) -> None:
+        _require(self.longest >= 1, "longest", "at least 1 block")
+
+
+@dataclass(frozen=True)
 class SIGRegConfig:
     """Sketched isotropic Gaussian regularisation: `weight` is the method's one hyperparameter, lambda."""
 
@@ -116,6 +128,19 @@ class TrainConfig:
         _require(self.batch_size >= 2, "batch_size", "at least 2, since SIGReg and BatchNorm see the batch")
         _require(0.0 <= self.anchored_fraction < 1.0, "anchored_fraction", "in [0, 1)")
         _require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
+
+
+@dataclass(frozen=True)
+class ProposalTrainConfig:
+    """How the proposal is trained on a checkpoint's embeddings; `noise` is added to them."""
+
+    proposal: ProposalConfig = field(default_factory=ProposalConfig)
+    steps: int = 4000
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    noise: float = 0.1
+    validation_fraction: float = 0.05
 
 
 @dataclass(frozen=True)

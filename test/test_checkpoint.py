@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import joint_delta_space
 
+from lewm_ros.config import ProposalConfig
 from lewm_ros.model import LeWorldModel
-from lewm_ros.model.checkpoint import CheckpointError, load_checkpoint
+from lewm_ros.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lewm_ros.model.proposal import Proposal
 
 
 @pytest.fixture
@@ -35,6 +38,16 @@ def test_a_path_is_taken_with_or_without_suffix(checkpoint_path: Path, suffix: s
     pixels = torch.zeros(1, 3, 32, 32)
     first, second = LeWorldModel.from_checkpoint(path), LeWorldModel.from_checkpoint(checkpoint_path)
     torch.testing.assert_close(first.encode(pixels), second.encode(pixels))
+
+
+def test_a_proposal_is_kept_beside_the_model(checkpoint_path: Path, tmp_path: Path) -> None:
+    plain = load_checkpoint(checkpoint_path)
+    assert plain.proposal is None
+    proposal = Proposal(ProposalConfig(width=8, depth=1), embedding_dim=16, action_dim=35)
+    path = save_checkpoint(replace(plain, proposal=proposal), tmp_path / "proposing")
+    loaded = load_checkpoint(path).proposal
+    z, goal, left = torch.ones(2, 16), torch.zeros(2, 16), torch.tensor([1, 4])
+    torch.testing.assert_close(loaded(z, goal, left), proposal(z, goal, left))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -13,13 +13,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from conftest import joint_delta_space, small_model_config
+from conftest import joint_delta_space, random_model
 from diagnostic_msgs.msg import DiagnosticStatus
 from ros_processes import TIMEOUT_S, Probe, Processes, node_command
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, String
 
-from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lewm_ros.nodes import encoder_node, episode_runner, planner_node, sim_node
 from lewm_ros.nodes.conversions import embedding_to_image, rgb_to_image
@@ -76,7 +75,7 @@ def test_unknown_key_in_a_parameter_file_gets_one_line(tmp_path: Path, capfd: py
 
 def test_checkpoint_for_another_action_space_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     space = replace(joint_delta_space(), kind="ee_delta")
-    path = save_checkpoint(Checkpoint(LeWorldModel(small_model_config()).eval(), space), tmp_path / "hand")
+    path = save_checkpoint(Checkpoint(random_model(), space), tmp_path / "hand")
     assert planner_node.main(["--ros-args", "-p", f"checkpoint:={path}"]) == 2
     [line] = capfd.readouterr().err.splitlines()
     assert "checkpoint 'hand' acts in 'ee_delta', but 'joint_delta' is asked for" in line

@@ -10,13 +10,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from conftest import joint_delta_space, small_model_config
+from conftest import joint_delta_space, random_model
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from ros_processes import Probe, Processes, node_command
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64
 
-from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
 from lewm_ros.nodes.conversions import embedding_to_image, joint_positions, stamp_to_ns
 from lewm_ros.nodes.qos import LATCHED
@@ -27,7 +26,7 @@ from lewm_ros.robot.arm import PANDA
 def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
     """A simulator with a new goal every half second, and a planner that commands twists."""
     space = replace(joint_delta_space(), kind="ee_delta", limit=(0.005,) * 6 + (1.0,))
-    hand = Checkpoint(LeWorldModel(small_model_config()).eval(), space)
+    hand = Checkpoint(random_model(), space)
     path = save_checkpoint(hand, tmp_path_factory.mktemp("checkpoint") / "hand")
     small = {"planner__samples": 8, "planner__elites": 2, "planner__iterations": 1, "planner__horizon": 2}
     probe, processes = Probe(), Processes()

@@ -34,7 +34,7 @@ def test_cem_finds_the_minimum_of_a_bowl() -> None:
     solver = CEM(THOROUGH, low, high, action_block=5)
     plan = solver.optimise(
         lambda plans: (plans.unflatten(-1, (5, 7)) - target).square().mean((1, 2, 3)),
-        torch.zeros(2, 35),
+        torch.zeros(1, 2, 35),
         torch.Generator().manual_seed(0),
     )
     assert plan.cost < 0.01
@@ -49,7 +49,9 @@ def test_every_candidate_respects_the_bounds_and_holds_its_knots() -> None:
         seen.append(plans)
         return -plans.sum((1, 2))  # the best plan lies beyond the bound
 
-    plan = CEM(THOROUGH, low, high, action_block=5).optimise(cost, torch.zeros(2, 35), torch.Generator().manual_seed(0))
+    plan = CEM(THOROUGH, low, high, action_block=5).optimise(
+        cost, torch.zeros(1, 2, 35), torch.Generator().manual_seed(0)
+    )
     candidates = torch.cat(seen)
     assert candidates.min() >= -0.5
     assert candidates.max() <= 0.25
@@ -62,7 +64,9 @@ def test_the_result_is_never_worse_than_the_start() -> None:
     best = torch.full((2, 35), 0.1)
     config = PlannerConfig(horizon=2, samples=2, iterations=1, elites=1, knots_per_block=1)
     solver = CEM(config, torch.full((35,), -3.0), torch.full((35,), 3.0), action_block=5)
-    plan = solver.optimise(lambda plans: (plans - best).square().sum((1, 2)), best, torch.Generator().manual_seed(0))
+    plan = solver.optimise(
+        lambda plans: (plans - best).square().sum((1, 2)), best.unsqueeze(0), torch.Generator().manual_seed(0)
+    )
     assert plan.cost == pytest.approx(0.0, abs=1e-10)
 
 
@@ -73,7 +77,7 @@ def test_a_plan_whose_cost_is_not_finite_is_never_chosen() -> None:
         return costs
 
     solver = CEM(SEARCH, torch.full((35,), -3.0), torch.full((35,), 3.0), action_block=5)
-    plan = solver.optimise(cost, torch.zeros(2, 35), torch.Generator().manual_seed(0))
+    plan = solver.optimise(cost, torch.zeros(1, 2, 35), torch.Generator().manual_seed(0))
     assert np.isfinite(plan.cost)
     assert plan.blocks.isfinite().all()
 
@@ -158,3 +162,32 @@ def test_a_bad_embedding_is_refused_and_not_kept() -> None:
         loop.observe(0, torch.full((7,), float("inf")))
     with pytest.raises(ValueError, match="was not observed"):
         loop.decide(0, torch.ones(7))
+
+
+def test_a_proposal_starts_the_search() -> None:
+    def towards(z: Tensor, goal: Tensor, blocks_left: Tensor) -> Tensor:
+        step = (goal - z) / blocks_left.unsqueeze(-1)  # in this world, the way is the difference
+        return step.repeat(1, SPACE.action_block)
+
+    # Four samples in 14 dimensions find next to nothing: what arrives, the proposal has brought.
+    config = PlannerConfig(horizon=2, samples=4, iterations=1, elites=2, knots_per_block=1, precision="fp32")
+    costs = []
+    for proposal in (None, towards):
+        loop = RecedingHorizonPlanner(Walk(), config, SPACE, history=3, proposal=proposal)
+        loop.observe(0, torch.zeros(7))
+        costs.append(loop.decide(0, torch.linspace(-2.0, 2.0, 7)).cost)
+    assert costs[1] == pytest.approx(0.0, abs=1e-6)
+    assert costs[0] > 0.1
+
+
+def test_a_running_cost_hurries_the_arrival() -> None:
+    goal, arrivals = torch.full((7,), 1.0), []
+    for weight in (0.0, 5.0):
+        config = PlannerConfig(
+            horizon=3, samples=256, iterations=15, elites=25, knots_per_block=1, running_weight=weight, precision="fp32"
+        )
+        loop = planner(config)
+        loop.observe(0, torch.zeros(7))
+        first = SPACE.normalise(loop.decide(0, goal).actions[0]).reshape(5, 7).mean(0)
+        arrivals.append(np.abs(1.0 - first).mean())  # what the first block leaves of the way
+    assert arrivals[1] < 0.1 < arrivals[0]

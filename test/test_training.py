@@ -11,10 +11,11 @@ import pytest
 import torch
 from conftest import small_model_config
 
-from lewm_ros.config import TrainConfig
+from lewm_ros.config import ProposalConfig, ProposalTrainConfig, TrainConfig
 from lewm_ros.model.checkpoint import load_checkpoint
 from lewm_training.dataset import DatasetError, EpisodeDataset, merge_episodes, write_episode
-from lewm_training.probe import linear_probe
+from lewm_training.probe import embed, linear_probe
+from lewm_training.proposal import train_proposal
 from lewm_training.train import Trainer, effective_rank
 
 EPISODES, STEPS = 6, 40
@@ -97,6 +98,19 @@ def test_anchored_windows_come_from_one_anchor(dataset_path: Path, tmp_path: Pat
     dataset = EpisodeDataset.open(dataset_path)
     assert [list(group) for group in dataset.anchored_episodes(np.arange(EPISODES))] == [[0, 1]]
     train(dataset_path, tmp_path, anchored_fraction=0.5)
+
+
+def test_a_proposal_learns_which_way_the_bar_went(dataset_path: Path, tmp_path: Path) -> None:
+    train(dataset_path, tmp_path)
+    training = ProposalTrainConfig(ProposalConfig(width=32, longest=4), steps=300, batch_size=64, noise=0.0)
+    checkpoint, _ = train_proposal(load_checkpoint(tmp_path / "model"), EpisodeDataset.open(dataset_path), training, 0)
+    dataset = EpisodeDataset.open(dataset_path)
+    z = torch.from_numpy(embed(checkpoint.model, dataset, np.arange(STEPS))).float()
+    left = torch.full((STEPS - 20,), 4)
+    with torch.inference_mode():
+        blocks = checkpoint.proposal(z[:-20], z[20:], left).unflatten(-1, (5, 7))[:, :, 0].mean(1)
+    way = dataset.columns["proprio"][20:STEPS, 0] - dataset.columns["proprio"][: STEPS - 20, 0]
+    assert np.corrcoef(blocks.numpy(), way)[0, 1] > 0.5
 
 
 def test_windows_are_frames_at_block_boundaries_and_the_actions_between(dataset_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from lewm_ros.config import ConfigError, TrainConfig, from_mapping, read_yaml
+from lewm_ros.config import ConfigError, ProposalTrainConfig, TrainConfig, from_mapping, read_yaml
 from lewm_ros.model.checkpoint import CheckpointError
 from lewm_training.dataset import DatasetError
 from lewm_training.processes import ProcessError, planner_config
@@ -69,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
     train.add_argument("--out", type=Path, required=True, help="run folder")
 
+    propose = add("train-proposal", _train_proposal, "Teach a checkpoint where the planner's search should begin.")
+    propose.add_argument("--checkpoint", required=True, help="path of a trained checkpoint")
+    propose.add_argument("--dataset", type=Path, required=True, help="HDF5 file that it was trained on")
+    propose.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. steps=2000")
+    propose.add_argument("--out", type=Path, required=True, help="checkpoint to write")
+
     evaluate = add("eval", _eval, "Measure the closed loop and the random policy on held-out goals.")
     evaluate.add_argument("--checkpoint", default="default", help="'default' or a path (default: default)")
     evaluate.add_argument("--task", default="reach", help="default reach")
@@ -120,6 +126,18 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
     trainer = Trainer(config, EpisodeDataset.open(options.dataset), options.out, options.seed, _device(options.device))
     checkpoint = trainer.run()
     return {"run": str(options.out), "checkpoint": str(options.out / "model.json"), **checkpoint.provenance["metrics"]}
+
+
+def _train_proposal(options: argparse.Namespace) -> dict[str, Any]:
+    from lewm_ros.model.checkpoint import load_checkpoint, save_checkpoint
+    from lewm_training.dataset import EpisodeDataset
+    from lewm_training.proposal import train_proposal
+
+    config = from_mapping(ProposalTrainConfig, _with_overrides({}, options.set), "--set")
+    checkpoint, metrics = train_proposal(
+        load_checkpoint(options.checkpoint), EpisodeDataset.open(options.dataset), config, options.seed
+    )
+    return {"checkpoint": str(save_checkpoint(checkpoint, options.out))} | metrics
 
 
 def _eval(options: argparse.Namespace) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def evaluate_direct(
     arm = SimArm(space.control_hz, checkpoint.model.config.encoder.image_size, cube=task.needs_cube)
     device = next(checkpoint.model.parameters()).device
     planner = RecedingHorizonPlanner(
-        checkpoint.model, config, space, checkpoint.model.config.history, device, seed=seed
+        checkpoint.model, config, space, checkpoint.model.config.history, device, seed, checkpoint.proposal
     )
     reached, random = [], []
     problems = draw_problems(task, arm, seed)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from lewm_ros.model import LeWorldModel
 from lewm_ros.model.pixels import normalise_pixels
@@ -17,21 +16,19 @@ RIDGE = 1e-3
 
 @torch.inference_mode()
 def embed(
-    model: LeWorldModel, dataset: EpisodeDataset, rows: NDArray[np.int64], batch: int = 256
+    model: LeWorldModel, dataset: EpisodeDataset, rows: NDArray[np.int64], batch: int = 256, progress: str = ""
 ) -> NDArray[np.float64]:
-    """Embeddings (N, D) of the frames at `rows`, in evaluation mode."""
-
-    def batches() -> Iterator[NDArray[np.float64]]:
-        for chunk in np.array_split(rows, max(1, len(rows) // batch)):
-            pixels = normalise_pixels(torch.from_numpy(dataset.pixels[chunk]).to(device))
-            yield model.encode(pixels).float().cpu().numpy().astype(np.float64)
-
+    """Embeddings (N, D) of the frames at `rows`, in evaluation mode; `progress` names a bar to show."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    embeddings = np.concatenate(list(batches()))
+    chunks = np.array_split(rows, max(1, len(rows) // batch))
+    embeddings = [
+        model.encode(normalise_pixels(torch.from_numpy(dataset.pixels[chunk]).to(device))).double().cpu().numpy()
+        for chunk in tqdm(chunks, desc=progress, unit="batch", disable=not progress)
+    ]
     model.train(was_training)
-    return embeddings
+    return np.concatenate(embeddings)
 
 
 def linear_probe(

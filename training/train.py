@@ -113,7 +113,7 @@ class Trainer:
             "torch": torch.__version__,
             "metrics": self._history()[-1] if self._history() else {},
         }
-        return Checkpoint(self.model, self.action_space, "model", provenance=provenance)
+        return Checkpoint(self.model, self.action_space, name="model", provenance=provenance)
 
     def _train_epoch(self) -> dict[str, Any]:
         self.model.train()

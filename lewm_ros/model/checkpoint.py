@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from lewm_ros.config import ConfigError, ModelConfig, from_mapping, to_mapping
+from lewm_ros.config import ConfigError, ModelConfig, ProposalConfig, from_mapping, to_mapping
 from lewm_ros.model.lewm import LeWorldModel
+from lewm_ros.model.proposal import Proposal
 from lewm_ros.robot.action_space import ActionSpace
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -31,6 +33,7 @@ class Checkpoint:
 
     model: LeWorldModel
     action_space: ActionSpace
+    proposal: Proposal | None = None
     name: str = "unnamed"
     identity: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -60,11 +63,12 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     weights = target.with_suffix(".safetensors")
     beside = weights.with_suffix(".safetensors.writing")
-    save_file({k: v.detach().cpu().contiguous() for k, v in checkpoint.model.state_dict().items()}, beside)
+    save_file(_weights(checkpoint), beside)
     content = {
         "format": FORMAT,
         "weights_sha256": _sha256(beside),
         "model": to_mapping(checkpoint.model.config),
+        "proposal": to_mapping(checkpoint.proposal.config) if checkpoint.proposal else None,
         "image": {"size": checkpoint.model.config.encoder.image_size, "normalisation": "imagenet", "encoding": "rgb8"},
         "action_space": asdict(checkpoint.action_space),
         "provenance": checkpoint.provenance,
@@ -95,6 +99,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         content = json.loads(target.read_text(encoding="utf-8"))
         config = from_mapping(ModelConfig, content["model"], f"{target}: model")
         action_space = from_mapping(ActionSpace, content["action_space"], f"{target}: action_space")
+        proposing = content.get("proposal") and from_mapping(ProposalConfig, content["proposal"], f"{target}: proposal")
         digest = content["weights_sha256"]
     except (ValueError, KeyError, TypeError) as error:
         reason = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
@@ -110,15 +115,33 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
             f"its action space gives {action_space.block_dim}"
         )
     model = LeWorldModel(config)
+    proposal = Proposal(proposing, config.embedding_dim, config.action_dim) if proposing else None
+    checkpoint = Checkpoint(
+        model, action_space, proposal, target.stem, f"{target.stem}-{digest[:12]}", content.get("provenance", {})
+    )
     try:
-        model.load_state_dict(load_file(weights))
+        stored = load_file(weights)
+        proposed = {
+            name.removeprefix("proposal."): stored.pop(name) for name in list(stored) if name[:9] == "proposal."
+        }
+        model.load_state_dict(stored)
+        if proposal is not None:
+            proposal.load_state_dict(proposed)
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(
-            f"checkpoint {path}: the weights do not fit the model configuration: {str(error).splitlines()[0]}"
+            f"checkpoint {path}: the weights do not fit the configuration: {str(error).splitlines()[0]}"
         ) from None
-    return Checkpoint(
-        model.to(device).eval(), action_space, target.stem, f"{target.stem}-{digest[:12]}", content.get("provenance", {})
-    )
+    for network in filter(None, (model, proposal)):
+        network.to(device).eval()
+    return checkpoint
+
+
+def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Every weight under its name in the file: the model's own names, and the proposal's under `proposal.`."""
+    weights = checkpoint.model.state_dict()
+    if checkpoint.proposal is not None:
+        weights |= {f"proposal.{name}": tensor for name, tensor in checkpoint.proposal.state_dict().items()}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
 
 
 def _sha256(path: Path) -> str:

@@ -215,7 +215,13 @@ class PlannerNode(Node):
         model = self._checkpoint.model
         try:
             return RecedingHorizonPlanner(
-                model, self._config, self._space, model.config.history, self._device, self._seed
+                model,
+                self._config,
+                self._space,
+                model.config.history,
+                self._device,
+                self._seed,
+                self._checkpoint.proposal,
             )
         except ValueError as error:
             raise ConfigError(f"parameters planner: {error}") from None

@@ -50,25 +50,29 @@ class CEM:
         """Knots (..., knots, 7) -> blocks (..., A)."""
         return knots.repeat_interleave(self.hold, dim=-2).flatten(-2)
 
-    def optimise(self, cost: CostFunction, start: Tensor, generator: torch.Generator) -> Plan:
-        """Search around the sequence `start` (T, A).
+    def optimise(self, cost: CostFunction, starts: Tensor, generator: torch.Generator) -> Plan:
+        """Search around the best of the sequences `starts` (P, T, A).
 
-        The start and every iteration's mean are scored among the samples, so that the result is never worse than they.
+        The starts and every iteration's mean are scored too, so that the result is never worse than they.
         """
         config = self.config
-        mean = self.to_knots(start)  # (T, knots, 7)
-        std = torch.full_like(mean, config.initial_std)
-        best, best_cost = mean, torch.tensor(float("inf"), device=mean.device)
+        candidates = self.to_knots(starts).clamp(self.low, self.high)  # (P, T, knots, 7)
+        costs = self._score(cost, candidates)
+        best, best_cost = candidates[costs.argmin()], costs.min()
+        mean, std = best, torch.full_like(best, config.initial_std)
         for _ in range(config.iterations):
             noise = torch.randn(config.samples, *mean.shape, generator=generator, device=mean.device)
             noise[0] = 0.0
             candidates = (mean + std * noise).clamp(self.low, self.high)  # (S, T, knots, 7)
-            costs = cost(self.to_blocks(candidates)).float()
-            costs = torch.where(costs.isfinite(), costs, float("inf"))
-            elite_costs, index = costs.topk(config.elites, largest=False)
+            elite_costs, index = self._score(cost, candidates).topk(config.elites, largest=False)
             elites = candidates[index]  # (K, T, knots, 7)
             if elite_costs[0] < best_cost:
                 best, best_cost = elites[0], elite_costs[0]
             mean = elites.mean(0)
             std = elites.std(0, correction=0).clamp_min(config.minimum_std)
         return Plan(self.to_blocks(best), float(best_cost))
+
+    def _score(self, cost: CostFunction, candidates: Tensor) -> Tensor:
+        """Costs (S,) of candidates (S, T, knots, 7); what is not finite counts as infinitely bad."""
+        costs = cost(self.to_blocks(candidates)).float()
+        return torch.where(costs.isfinite(), costs, float("inf"))

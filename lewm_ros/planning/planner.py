@@ -23,6 +23,18 @@ class WorldModel(Protocol):
         ...
 
 
+class Proposer(Protocol):
+    """A learned guess of the next action block."""
+
+    def __call__(self, z: Tensor, goal: Tensor, blocks_left: Tensor) -> Tensor:
+        """(P, D), (P, D), (P,) -> z-scored blocks (P, A)."""
+        ...
+
+
+PROPOSED_ARRIVALS = (2, 4, 8)
+"""Blocks until the goal for which a start of the search is proposed."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """What one planning cycle decided.
@@ -56,6 +68,7 @@ class RecedingHorizonPlanner:
         history: embeddings that the model looks back on.
         device: where the model lives.
         seed: of the sampling.
+        proposal: guesses where the search should begin; without it, only what was planned before does.
     """
 
     def __init__(
@@ -66,10 +79,11 @@ class RecedingHorizonPlanner:
         history: int,
         device: str | torch.device = "cpu",
         seed: int = 0,
+        proposal: Proposer | None = None,
     ) -> None:
-        self.model, self.config, self.action_space = model, config, action_space
+        self.model, self.config, self.action_space, self.proposal = model, config, action_space, proposal
         self.device = torch.device(device)
-        low, high = (self._tensor(bound) for bound in action_space.bounds())
+        self._bounds = low, high = tuple(self._tensor(bound) for bound in action_space.bounds())
         self.solver = CEM(config, low, high, action_space.action_block)
         self._history, self._seed = history, seed
         self._rest = np.zeros((action_space.action_block, ACTION_DIM))
@@ -136,8 +150,10 @@ class RecedingHorizonPlanner:
             distance = (states - goal).square().mean(-1)  # (S, T)
             return distance[:, -1] + self.config.running_weight * distance.mean(1)
 
-        start = torch.stack([self._normalised(block + 1 + i) for i in range(self.config.horizon)])
-        plan = self.solver.optimise(cost, start, self._generator)
+        starts = torch.stack([self._normalised(block + 1 + i) for i in range(self.config.horizon)]).unsqueeze(0)
+        if self.proposal is not None:
+            starts = torch.cat([starts, self._propose(z, past, goal)])
+        plan = self.solver.optimise(cost, starts, self._generator)
         return Decision(block + 1, self.action_space.denormalise(plan.blocks.cpu().numpy()), plan.cost)
 
     def adopt(self, decision: Decision, first_free: int) -> None:
@@ -145,6 +161,18 @@ class RecedingHorizonPlanner:
         kept = {k: actions for k, actions in self._schedule.items() if first_free - self._history <= k < first_free}
         planned = {decision.block + i: actions for i, actions in enumerate(decision.actions)}
         self._schedule = kept | {k: actions for k, actions in planned.items() if k >= first_free}
+
+    def _propose(self, z: Tensor, past: Tensor, goal: Tensor) -> Tensor:
+        """Starts of the search (P, T, A): the proposal followed through the model, for several times of arrival."""
+        left = torch.tensor(PROPOSED_ARRIVALS, device=self.device)
+        goals = goal.expand(len(left), -1)
+        newest, plans = z[:, -1].expand_as(goals), torch.empty(1, len(left), 0, past.shape[-1], device=self.device)
+        low, high = self._bounds
+        for step in range(self.config.horizon):
+            block = self.proposal(newest, goals, (left - step).clamp_min(1)).clamp(low, high)  # (P, A)
+            plans = torch.cat([plans, block[None, :, None]], dim=2)  # (1, P, step + 1, A)
+            newest = self._rollout(z, past, plans)[0, :, -1]  # (P, D)
+        return plans[0]
 
     def _rollout(self, z: Tensor, past: Tensor, plans: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
