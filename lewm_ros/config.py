@@ -76,14 +76,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ProposalConfig:
-    """The MLP that guesses where a search should begin; `longest` is the most blocks between state and goal."""
+    """The MLP that guesses where a search should begin."""
 
-    width: int = 512
+    width: int = 256
     depth: int = 2
-    longest: int = 16
-
-    def __post_init__(self) -> None:
-        _require(self.longest >= 1, "longest", "at least 1 block")
 
 
 @dataclass(frozen=True)
@@ -132,9 +128,13 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ProposalTrainConfig:
-    """How the proposal is trained on a checkpoint's embeddings; `noise` is added to them."""
+    """How the proposal is trained on a checkpoint's embeddings, with pairs of frames at most `longest_s` apart.
+
+    `noise` is added to the embeddings, since in the loop the proposal also sees predicted ones.
+    """
 
     proposal: ProposalConfig = field(default_factory=ProposalConfig)
+    longest_s: float = 4.0
     steps: int = 4000
     batch_size: int = 1024
     learning_rate: float = 1e-3

@@ -20,7 +20,7 @@ from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
 
 ROOT = Path(__file__).parents[1]
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(10 + os.getpid() % 90)

@@ -43,7 +43,7 @@ def test_a_path_is_taken_with_or_without_suffix(checkpoint_path: Path, suffix: s
 def test_a_proposal_is_kept_beside_the_model(checkpoint_path: Path, tmp_path: Path) -> None:
     plain = load_checkpoint(checkpoint_path)
     assert plain.proposal is None
-    proposal = Proposal(ProposalConfig(width=8, depth=1), embedding_dim=16, action_dim=35)
+    proposal = Proposal(ProposalConfig(width=8, depth=1), embedding_dim=16, action_dim=35).eval()
     path = save_checkpoint(replace(plain, proposal=proposal), tmp_path / "proposing")
     loaded = load_checkpoint(path).proposal
     z, goal, left = torch.ones(2, 16), torch.zeros(2, 16), torch.tensor([1, 4])

@@ -102,15 +102,17 @@ def test_anchored_windows_come_from_one_anchor(dataset_path: Path, tmp_path: Pat
 
 def test_a_proposal_learns_which_way_the_bar_went(dataset_path: Path, tmp_path: Path) -> None:
     train(dataset_path, tmp_path)
-    training = ProposalTrainConfig(ProposalConfig(width=32, longest=4), steps=300, batch_size=64, noise=0.0)
-    checkpoint, _ = train_proposal(load_checkpoint(tmp_path / "model"), EpisodeDataset.open(dataset_path), training, 0)
+    training = ProposalTrainConfig(ProposalConfig(width=32), longest_s=1.0, steps=300, batch_size=64, noise=0.0)
     dataset = EpisodeDataset.open(dataset_path)
+    checkpoint, metrics = train_proposal(load_checkpoint(tmp_path / "model"), dataset, training, 0)
     z = torch.from_numpy(embed(checkpoint.model, dataset, np.arange(STEPS))).float()
-    left = torch.full((STEPS - 20,), 4)
     with torch.inference_mode():
-        blocks = checkpoint.proposal(z[:-20], z[20:], left).unflatten(-1, (5, 7))[:, :, 0].mean(1)
-    way = dataset.columns["proprio"][20:STEPS, 0] - dataset.columns["proprio"][: STEPS - 20, 0]
-    assert np.corrcoef(blocks.numpy(), way)[0, 1] > 0.5
+        blocks = checkpoint.proposal(z[:-20], z[20:], torch.full((STEPS - 20,), 4)).unflatten(-1, (5, 7))
+    assert (blocks == blocks[:, :1]).all()  # an even pace
+    joint = dataset.columns["proprio"][:STEPS, 0]
+    proposed = 20 * blocks[:, 0, 0].numpy() * checkpoint.action_space.std[0]  # rad, over four blocks of five steps
+    assert np.corrcoef(proposed, joint[20:] - joint[:-20])[0, 1] > 0.9
+    assert metrics["way_r2"][0] > 0.5
 
 
 def test_windows_are_frames_at_block_boundaries_and_the_actions_between(dataset_path: Path) -> None:

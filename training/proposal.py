@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,39 +25,39 @@ VALIDATION_PAIRS = 4096
 def train_proposal(
     checkpoint: Checkpoint, dataset: EpisodeDataset, config: ProposalTrainConfig, seed: int
 ) -> tuple[Checkpoint, dict[str, Any]]:
-    """Regress the first action block between two frames of an episode, 1 to `longest` blocks apart.
+    """Regress the sum of the actions between two frames of an episode on their embeddings.
 
-    The encoder stays as it is: embeddings are computed once. Embeddings carry a little noise in training, since in the
-    loop the proposal also sees predicted ones.
+    The encoder stays as it is: embeddings are computed once.
 
     Returns:
-        the checkpoint with the proposal, and the error on held-out episodes: the share of the variance of z-scored
-        actions that the proposal leaves, over all pairs and for goals up to four blocks away.
+        the checkpoint with the proposal, and R2 of each action's sum on held-out episodes.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 3])
-    space, block = checkpoint.action_space, checkpoint.action_space.action_block
+    space = checkpoint.action_space
     embeddings = torch.from_numpy(
         embed(checkpoint.model, dataset, np.arange(len(dataset.pixels)), progress="embed").astype(np.float32)
     )
-    actions = dataset.columns["action"]
-    ends = np.repeat(dataset.offsets + dataset.lengths, dataset.lengths)
+    scored = (dataset.columns["action"] - np.asarray(space.mean)) / np.asarray(space.std)
+    travelled = np.concatenate([np.zeros((1, scored.shape[1])), np.cumsum(scored, axis=0)])
+    last = np.repeat(dataset.offsets + dataset.lengths - 1, dataset.lengths)
+    longest = round(config.longest_s * space.control_hz)
 
-    def pairs(rows: np.ndarray, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def pairs(rows: NDArray[np.int64], count: int) -> tuple[Tensor, Tensor, Tensor]:
         start = rng.choice(rows, count)
-        left = rng.integers(1, np.minimum((ends[start] - 1 - start) // block, config.proposal.longest) + 1)
-        chosen = actions[start[:, None] + np.arange(block)]
-        target = torch.from_numpy(space.normalise(chosen).astype(np.float32))
-        return embeddings[start], embeddings[start + left * block], torch.from_numpy(left), target
+        end = np.minimum(start + rng.integers(0, longest + 1, count), last[start])
+        way = torch.from_numpy((travelled[end] - travelled[start]).astype(np.float32))
+        return embeddings[start], embeddings[end], way
 
-    train, held_out = (dataset.window_starts(e, block + 1) for e in dataset.split(config.validation_fraction, seed))
+    train, held_out = (dataset.window_starts(e, 1) for e in dataset.split(config.validation_fraction, seed))
     proposal = Proposal(config.proposal, embeddings.shape[1], space.block_dim)
+    proposal.scale.copy_(pairs(train, VALIDATION_PAIRS)[2].std(0) + 1e-6)
     optimizer = torch.optim.AdamW(proposal.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
     for _ in (bar := tqdm(range(config.steps), desc="train proposal", unit="step")):
-        z, goal, left, target = pairs(train, config.batch_size)
-        noisy = z + config.noise * torch.randn_like(z)
-        loss = (proposal(noisy, goal, left) - target).square().mean()
+        z, goal, way = pairs(train, config.batch_size)
+        z, goal = (x + config.noise * torch.randn_like(x) for x in (z, goal))
+        loss = ((proposal.way(z, goal) - way) / proposal.scale).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -64,13 +65,9 @@ def train_proposal(
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     proposal.eval()
     with torch.inference_mode():
-        z, goal, left, target = pairs(held_out, VALIDATION_PAIRS)
-        error = (proposal(z, goal, left) - target).square().mean(1)
-    near = left <= 4
-    metrics = {
-        "residual_variance": float(error.mean() / target.var()),
-        "residual_variance_near": float(error[near].mean() / target[near].var()),
-    }
+        z, goal, way = pairs(held_out, VALIDATION_PAIRS)
+        residual = (proposal.way(z, goal) - way).square().mean(0)
+    metrics = {"way_r2": [round(value, 4) for value in (1.0 - residual / way.var(0)).tolist()]}
     provenance = checkpoint.provenance | {
         "proposal": {
             "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),

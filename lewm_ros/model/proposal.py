@@ -1,7 +1,9 @@
-"""A goal-conditioned guess of the next action block, on frozen embeddings (GC-IDM, arXiv 2605.08732).
+"""A goal-conditioned guess of the next action block, on frozen embeddings.
 
-It tells the planner where to begin its search. Far from the goal the latent distance is nearly flat, and sampling alone
-seldom finds the way; what the arm did between two embeddings in the data is a good first guess.
+It tells the planner where to begin its search: far from the goal the latent distance is nearly flat, and sampling alone
+seldom finds the way. Like GC-IDM (arXiv 2605.08732) it learns from actions alone what leads from one embedding to
+another; here an embedding is put on a map of `ACTION_DIM` coordinates in which actions add up, so that what was learned
+inside episodes also holds between embeddings that no episode has joined.
 """
 
 from __future__ import annotations
@@ -10,17 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from lewm_ros.config import ProposalConfig
+from lewm_ros.robot.action_space import ACTION_DIM
 
 
 class Proposal(nn.Module):
-    """An MLP (embedding, goal embedding, blocks left) -> action block."""
+    """An MLP from embeddings to places on the map; the way to the goal is the difference of two places."""
+
+    scale: Tensor
 
     def __init__(self, config: ProposalConfig, embedding_dim: int, action_dim: int) -> None:
         super().__init__()
         self.config = config
+        self.action_block = action_dim // ACTION_DIM
         width = config.width
-        self.layers = nn.Sequential(
-            nn.Linear(2 * embedding_dim + 1, width),
+        self.map = nn.Sequential(
+            nn.Linear(embedding_dim, width),
             *(
                 layer
                 for _ in range(config.depth)
@@ -28,10 +34,15 @@ class Proposal(nn.Module):
             ),
             nn.LayerNorm(width),
             nn.GELU(),
-            nn.Linear(width, action_dim),
+            nn.Linear(width, ACTION_DIM),
         )
+        self.register_buffer("scale", torch.ones(ACTION_DIM))
+
+    def way(self, z: Tensor, goal: Tensor) -> Tensor:
+        """The sum (..., 7) of z-scored actions that leads from embeddings (..., D) to goals (..., D)."""
+        return (self.map(goal) - self.map(z)) * self.scale
 
     def forward(self, z: Tensor, goal: Tensor, blocks_left: Tensor) -> Tensor:
-        """Embeddings (..., D), goals (..., D) and blocks left (...,) -> z-scored blocks (..., A)."""
-        left = blocks_left.clamp(1, self.config.longest).unsqueeze(-1) / self.config.longest
-        return self.layers(torch.cat([z, goal, left.to(z)], dim=-1))
+        """Embeddings (..., D), goals (..., D), blocks left (...,) -> z-scored blocks (..., A), one even step each."""
+        step = self.way(z, goal) / (blocks_left * self.action_block).unsqueeze(-1)
+        return step.repeat(*[1] * (step.ndim - 1), self.action_block)
