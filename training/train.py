@@ -50,6 +50,9 @@ class Trainer:
                 f"{dataset.path}: frames are {dataset.pixels.shape[2]}x{dataset.pixels.shape[1]} px, "
                 f"the model takes {model.encoder.image_size}x{model.encoder.image_size}"
             )
+        for label in ("proprio", "ee_position"):
+            if label not in dataset.columns:
+                raise DatasetError(f"{dataset.path}: column '{label}' is missing; validation probes for it")
         self.block = model.action_dim // dataset.columns["action"].shape[1]
         self.frames = model.history + 1
         train_episodes, held_out = dataset.split(config.validation_fraction, seed)
@@ -293,6 +296,9 @@ def effective_rank(covariance: NDArray[np.float64]) -> float:
 def _action_space(dataset: EpisodeDataset, episodes: NDArray[np.int64], block: int) -> ActionSpace:
     rows = np.concatenate([np.arange(dataset.offsets[e], dataset.offsets[e] + dataset.lengths[e]) for e in episodes])
     actions = dataset.columns["action"][rows].astype(np.float64)
+    for key in ("action_space", "control_hz", "limit", "joint_names"):
+        if key not in dataset.meta:
+            raise DatasetError(f"{dataset.path}: its attribute 'meta' lacks '{key}'; `lewm collect` writes it")
     return ActionSpace(
         kind=dataset.meta["action_space"],
         control_hz=dataset.meta["control_hz"],

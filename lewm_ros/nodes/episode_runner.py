@@ -15,11 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, TwistStamped
-from numpy.typing import NDArray
 from rclpy.client import Client
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -62,12 +60,11 @@ class EpisodeRunner(Node):
         self._executor.add_node(self)
         self._episode: Episode | None = None
         self._time_ns = 0
-        self._goal_m: NDArray[np.float64] | None = None
         self._goal_image: Image | None = None
         self._goal_embedding_ns = 0
         self._planner: dict[str, str] | None = None
         self.create_subscription(PoseStamped, f"{SIM}/tcp_pose", self._on_pose, RELIABLE)
-        self.create_subscription(PoseStamped, f"{SIM}/goal_pose", self._on_goal_pose, LATCHED)
+        self.create_subscription(Float64, f"{SIM}/distance", self._on_distance, RELIABLE)
         self.create_subscription(Image, "goal_image", self._on_goal_image, LATCHED)
         self.create_subscription(Image, "goal_embedding", self._on_goal_embedding, LATCHED)
         self.create_subscription(JointTrajectory, f"{PLANNER}/plan", self._on_plan, RELIABLE)
@@ -97,7 +94,7 @@ class EpisodeRunner(Node):
         goal_ns = problem["goal_stamp_ns"]
         self._wait(lambda: self._goal_embedding_ns == goal_ns, f"the goal's embedding on goal_embedding ({ENCODER})")
         self._wait(lambda: self._stamp_of(self._goal_image) == goal_ns, f"the goal on goal_image ({SIM})")
-        self._wait(lambda: self._goal_m is not None and self._time_ns > goal_ns, f"poses on {SIM}/tcp_pose")
+        self._wait(lambda: self._time_ns > goal_ns, f"poses on {SIM}/tcp_pose")
         self._enable()
         goal = image_to_rgb(self._goal_image)
         self._episode = episode = Episode(problem["index"], self._time_ns, problem["start_distance_m"], goal)
@@ -136,11 +133,10 @@ class EpisodeRunner(Node):
 
     def _on_pose(self, message: PoseStamped) -> None:
         self._time_ns = stamp_to_ns(message.header.stamp)
-        if self._episode is not None and self._time_ns <= self._episode.start_ns + self._budget_ns:
-            self._episode.add_distance(self._time_ns, float(np.linalg.norm(_position(message) - self._goal_m)))
 
-    def _on_goal_pose(self, message: PoseStamped) -> None:
-        self._goal_m = _position(message)
+    def _on_distance(self, message: Float64) -> None:
+        if self._episode is not None and self._time_ns <= self._episode.start_ns + self._budget_ns:
+            self._episode.add_distance(self._time_ns, message.data)
 
     def _on_goal_image(self, message: Image) -> None:
         self._goal_image = message
@@ -174,11 +170,6 @@ class EpisodeRunner(Node):
         for status in message.status:
             if status.name == name:
                 self._planner = {value.key: value.value for value in status.values}
-
-
-def _position(message: PoseStamped) -> NDArray[np.float64]:
-    position = message.pose.position
-    return np.array([position.x, position.y, position.z])
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import deque
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rclpy.node import Node
-from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Float64, Header, String
+from std_msgs.msg import Float64, Header
 from std_srvs.srv import SetBool, Trigger
 
 from lewm_ros.config import ConfigError, PlannerConfig
 from lewm_ros.model.checkpoint import CheckpointError, load_checkpoint
 from lewm_ros.nodes.commands import ACTION_SPACE_OF, make_output
 from lewm_ros.nodes.control_loop import ControlLoop
-from lewm_ros.nodes.conversions import image_to_embedding, joint_positions, ns_to_stamp, stamp_to_ns
+from lewm_ros.nodes.conversions import ns_to_stamp
 from lewm_ros.nodes.diagnostics import Diagnostics, Report, percentiles
 from lewm_ros.nodes.inference import Worker, declare_device
-from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.parameters import Parameters
-from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
+from lewm_ros.nodes.planner_inputs import PlannerInputs, Vector
+from lewm_ros.nodes.qos import RELIABLE
 from lewm_ros.nodes.runner import run
 from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.planning.planner import Decision
 from lewm_ros.robot.arm import PANDA
 
-Vector = NDArray[np.float32]
 Observation = tuple[ControlLoop, Vector, Vector]
 """The loop that it belongs to, the embedding (D,) of the frame and that of the goal."""
 
@@ -78,14 +73,9 @@ class PlannerNode(Node):
                 f"checkpoint {path}: it moves joints {', '.join(self._space.joint_names) or 'without names'}, "
                 f"but limits are known only of {', '.join(PANDA.joint_names)}"
             )
-        self._dimension = self._checkpoint.model.config.embedding_dim
         self._warm_up()
         self._output = make_output(interface, self, self._space, PANDA, max_lead_rad)
 
-        self._embedding: Input[Vector] = Input("embedding", max_age_s)
-        self._goal: Input[Vector] = Input("goal_embedding")
-        self._joints: Input[NDArray[np.float64]] = Input("joint_states", max_age_s)
-        self._model_error = ""
         self._enabled_ns = 0
         self._loop: ControlLoop | None = None
         self._forget_figures()
@@ -93,10 +83,7 @@ class PlannerNode(Node):
         self._cost = self.create_publisher(Float64, "~/plan_cost", RELIABLE)
         self._surprise = self.create_publisher(Float64, "~/surprise", RELIABLE)
         self._worker: Worker[int, Observation] = Worker(self._plan, self.context.try_shutdown)
-        self.create_subscription(Image, "embedding", self._on_embedding, RELIABLE)
-        self.create_subscription(Image, "goal_embedding", self._on_goal, LATCHED)
-        self.create_subscription(JointState, "joint_states", self._on_joints, NEWEST_FRAME)
-        self.create_subscription(String, "model_info", self._on_model_info, LATCHED)
+        self._inputs = PlannerInputs(self, self._checkpoint, max_age_s, self._on_embedding)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -109,52 +96,28 @@ class PlannerNode(Node):
         self._worker.close()
         super().destroy_node()
 
-    # Inputs
+    # The loop
 
-    def _on_goal(self, message: Image) -> None:
-        self._goal.arrived(stamp_to_ns(message.header.stamp))
-        self._goal.read(lambda: image_to_embedding(message, self._dimension))
-
-    def _on_joints(self, message: JointState) -> None:
-        self._joints.arrived(stamp_to_ns(message.header.stamp))
-        self._joints.read(lambda: joint_positions(message, self._space.joint_names))
-
-    def _on_model_info(self, message: String) -> None:
-        try:
-            encoder = json.loads(message.data)["checkpoint"]
-        except (ValueError, KeyError, TypeError):
-            encoder = f"unreadable: {message.data[:60]}"
-        own = self._checkpoint.identity
-        self._model_error = "" if encoder == own else f"model_info: the encoder runs '{encoder}', this node '{own}'"
-
-    def _on_embedding(self, message: Image) -> None:
-        stamp_ns = stamp_to_ns(message.header.stamp)
-        self._embedding.arrived(stamp_ns)
-        embedding = self._embedding.read(lambda: image_to_embedding(message, self._dimension))
+    def _on_embedding(self, stamp_ns: int, embedding: Vector | None) -> None:
+        """Close the loop at a new frame, if it may be closed, and plan from the frame, if a block begins there."""
         if self._loop is not None and stamp_ns < self._loop.t0_ns:
             self._enabled = False
             self._open("time went back; enable again")
         if self._enabled and self._loop is None:
             self._close(stamp_ns)
-        if self._loop is None or embedding is None or self._goal.value is None:
+        goal = self._inputs.goal.value
+        if self._loop is None or embedding is None or goal is None:
             return
         block = self._loop.observed_boundary(stamp_ns)
         if block is not None:
-            self._worker.put(block, (self._loop, embedding, self._goal.value))
-
-    def _problem(self, now_ns: int) -> str:
-        """All that keeps the arm from moving now; empty if nothing does."""
-        problems = [source.problem(now_ns) for source in (self._goal, self._embedding, self._joints)]
-        return "; ".join(problem for problem in [self._model_error, *problems] if problem)
-
-    # The loop
+            self._worker.put(block, (self._loop, embedding, goal))
 
     def _close(self, t0_ns: int) -> None:
         """Close the loop at a frame, if the frame and the joint states are newer than the request and all is sound."""
         now_ns = self._now_ns()
-        if self._problem(now_ns) or min(t0_ns, self._joints.stamp_ns) < self._enabled_ns:
+        if self._inputs.problem(now_ns) or min(t0_ns, self._inputs.joints.stamp_ns) < self._enabled_ns:
             return
-        self._output.begin(self._joints.value)
+        self._output.begin(self._inputs.joints.value)
         self._loop = ControlLoop(self._make_planner(), t0_ns, now_ns)
         self._arm_timer(self._loop, now_ns)
 
@@ -173,13 +136,13 @@ class PlannerNode(Node):
     def _step(self) -> None:
         """Send the commands that are due."""
         now_ns = self._now_ns()
-        problem = self._problem(now_ns)
+        problem = self._inputs.problem(now_ns)
         if problem:
             self._open(problem)
             return
         due = self._loop.due(now_ns)
         if len(due):
-            self._output.send(due, self._loop.ahead(self._lookahead), self._joints.value)
+            self._output.send(due, self._loop.ahead(self._lookahead), self._inputs.joints.value)
         self._arm_timer(self._loop, self._now_ns())
 
     def _arm_timer(self, loop: ControlLoop, now_ns: int) -> None:
@@ -228,7 +191,7 @@ class PlannerNode(Node):
 
     def _warm_up(self) -> None:
         """Plan once, so that the first plan of a loop is as fast as the others."""
-        planner, nothing = self._make_planner(), torch.zeros(self._dimension)
+        planner, nothing = self._make_planner(), torch.zeros(self._checkpoint.model.config.embedding_dim)
         planner.observe(0, nothing)
         planner.decide(0, nothing)
 
@@ -238,7 +201,7 @@ class PlannerNode(Node):
         if not request.data:
             response.success, response.message = True, self._disable()
             return response
-        problem = self._problem(self._now_ns())
+        problem = self._inputs.problem(self._now_ns())
         if problem:
             response.message = f"refused: {problem}"
         elif self._enabled:
@@ -277,17 +240,15 @@ class PlannerNode(Node):
 
     def _report(self) -> Report:
         now_ns = self._now_ns()
-        loop, problem = self._loop, self._problem(now_ns)
-        broken = self._model_error or any(source.error for source in (self._goal, self._embedding, self._joints))
+        loop, problem = self._loop, self._inputs.problem(now_ns)
         state = "running" if loop else "waiting" if self._enabled else "idle"
         values = {"state": state, "plans": len(self._latencies_s), "late_plans": self._late_plans}
         values["cycles"] = self._cycles + (loop.cycles if loop else 0)
         values["missed_cycles"] = self._missed_cycles + (loop.missed_cycles if loop else 0)
         values["clamps"] = self._output.clamps
         values |= percentiles("plan_latency", self._latencies_s)
-        for source in (self._embedding, self._goal, self._joints):
-            values |= source.report(now_ns)
-        if broken or (self._enabled and problem):
+        values |= self._inputs.report(now_ns)
+        if self._inputs.unsound or (self._enabled and problem):
             return Report.error(problem, values)
         return Report.ok(state if self._enabled else f"idle: {problem or 'ready to be enabled'}", values)
 

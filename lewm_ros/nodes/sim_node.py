@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +28,7 @@ from lewm_ros.nodes.qos import LATCHED, NEWEST
 from lewm_ros.nodes.runner import run
 from lewm_ros.nodes.sim_commands import Command, Hold, Trajectory, Twist
 from lewm_ros.robot.arm import PANDA
-from lewm_ros.sim import TASKS, Problem, SimArm, make_task
+from lewm_ros.sim import TASKS, Problem, SimArm, draw_problems, make_task
 from lewm_ros.sim.arm import GRIPPER_OPEN_M
 
 Array = NDArray[np.float64]
@@ -76,7 +75,7 @@ class SimNode(Node):
         _whole("tick_hz", 1.0 / (tick_hz * self._arm.model.opt.timestep), "divide the rate of physics, 400")
         self._goal_period_ticks = round(goal_period_s * tick_hz)
         self._tick_hz, self._tick_ns = tick_hz, round(NS_PER_S / tick_hz)
-        self._rng = np.random.default_rng([seed, zlib.crc32(b"evaluate")])
+        self._problems = draw_problems(self._task, self._goal_arm, seed)
         self._index = -1
         self._problem: Problem | None = None
         self._hold(not_before_ns=0)
@@ -88,6 +87,7 @@ class SimNode(Node):
         self._goal_image = self.create_publisher(Image, "goal_image", LATCHED)
         self._tcp_pose = self.create_publisher(PoseStamped, "~/tcp_pose", NEWEST)
         self._goal_pose = self.create_publisher(PoseStamped, "~/goal_pose", LATCHED)
+        self._distance = self.create_publisher(Float64, "~/distance", NEWEST)
         self._inputs = {name: Input[Command](name) for name in ("joint_trajectory", "commands", "twist", "gripper")}
         self.create_subscription(JointTrajectory, "joint_trajectory", self._on_trajectory, NEWEST)
         self.create_subscription(Float64MultiArray, "commands", self._on_commands, NEWEST)
@@ -173,7 +173,7 @@ class SimNode(Node):
     # Problems
 
     def _next_problem(self) -> Problem:
-        self._problem = self._task.sample(self._arm, self._rng)
+        self._problem = next(self._problems)
         self._index += 1
         return self._problem
 
@@ -215,6 +215,8 @@ class SimNode(Node):
             )
         )
         self._tcp_pose.publish(self._pose(arm.tcp_position_m, arm.tcp_quaternion))
+        if self._problem is not None:
+            self._distance.publish(Float64(data=self._task.distance_m(arm, self._problem)))
         if self._ticks % self._ticks_per_image == 0:
             frame = arm.render()
             header = self._header(CAMERA_FRAME)
