@@ -149,7 +149,8 @@ class PlannerConfig:
 
     The cost is the distance to the goal at the last step, as in the paper, plus `running_weight` times its mean over
     all steps. A loop that replans at every block needs some of the latter: with the last step alone, arriving can be
-    put off from plan to plan.
+    put off from plan to plan. `map_weight` adds the squared distance on the proposal's map, if there is a proposal:
+    it still tells near from far where the latent distance has flattened.
     """
 
     horizon: int = 5
@@ -159,6 +160,7 @@ class PlannerConfig:
     initial_std: float = 1.0
     minimum_std: float = 0.05
     running_weight: float = 0.0
+    map_weight: float = 0.0
     knots_per_block: int = 5
     precision: str = "bf16"
 
@@ -168,6 +170,7 @@ class PlannerConfig:
         _require(self.iterations >= 1, "iterations", "at least 1")
         _require(self.initial_std > 0.0, "initial_std", "above 0")
         _require(self.running_weight >= 0.0, "running_weight", "at least 0")
+        _require(self.map_weight >= 0.0, "map_weight", "at least 0")
         _require(self.precision in ("bf16", "fp32"), "precision", "bf16 or fp32")
 
 

@@ -50,7 +50,7 @@ def test_missing_checkpoint_ends_a_process_with_one_line(tmp_path: Path) -> None
         (planner_node.main, {"planner.knots_per_block": 2}, "knots_per_block 2 does not divide action_block 5"),
         (planner_node.main, {"max_lead_rad": -1.0}, "max_lead_rad out of range"),
         (planner_node.main, {"max_lead_rad": "far"}, "expecting type 'DOUBLE'"),
-        (sim_node.main, {"image_hz": 30.0}, "image_hz: must divide tick_hz 100"),
+        (sim_node.main, {"image_hz": 30.0}, "image_hz: must divide tick_hz 40"),
         (sim_node.main, {"task": "juggle"}, "'juggle' is unknown; known: "),
     ],
 )

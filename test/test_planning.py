@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -178,6 +180,28 @@ def test_a_proposal_starts_the_search() -> None:
         costs.append(loop.decide(0, torch.linspace(-2.0, 2.0, 7)).cost)
     assert costs[1] == pytest.approx(0.0, abs=1e-6)
     assert costs[0] > 0.1
+
+    def way(z: Tensor, goal: Tensor) -> Tensor:
+        return (goal - z).square().mean(-1)
+
+    towards.distance = way  # type: ignore[attr-defined]
+    hurried = replace(config, map_weight=1.0)
+    loop = RecedingHorizonPlanner(Walk(), hurried, SPACE, history=3, proposal=towards)
+    loop.observe(0, torch.zeros(7))
+    assert loop.decide(0, torch.linspace(-2.0, 2.0, 7)).cost == pytest.approx(0.0, abs=1e-6)
+
+
+def test_plans_stay_where_the_training_data_was() -> None:
+    edge = 0.02
+    space = replace(SPACE, known_low=(-edge,) * 7, known_high=(edge,) * 7)
+    loop = RecedingHorizonPlanner(Walk(), THOROUGH, space, history=3)
+    loop.observe(0, torch.zeros(7))
+    measured = np.full(7, 0.01)
+    steps = loop.decide(0, torch.full((7,), 50.0), measured).actions.reshape(-1, 7)
+    positions = measured + steps.cumsum(0)
+    np.testing.assert_allclose(positions.max(0), edge, atol=1e-6)  # up to the edge, and not beyond
+    free = loop.decide(0, torch.full((7,), 50.0)).actions.reshape(-1, 7)
+    assert (measured + free.sum(0) > 2 * edge).all()
 
 
 def test_a_running_cost_hurries_the_arrival() -> None:

@@ -123,7 +123,7 @@ def _run_episode(
     for block in range(task.budget_steps // planner.action_space.action_block):
         started = time.perf_counter()
         surprise = planner.observe(block, _encode(checkpoint, arm))
-        decision = planner.decide(block, goal)
+        decision = planner.decide(block, goal, arm.positions_rad)
         episode.plan_latency_s.append(time.perf_counter() - started)
         planner.adopt(decision, first_free=block + 1)
         episode.cost.append(decision.cost)

@@ -299,6 +299,10 @@ def _action_space(dataset: EpisodeDataset, episodes: NDArray[np.int64], block: i
     for key in ("action_space", "control_hz", "limit", "joint_names"):
         if key not in dataset.meta:
             raise DatasetError(f"{dataset.path}: its attribute 'meta' lacks '{key}'; `lewm collect` writes it")
+    known = {}
+    if dataset.meta["action_space"] == "joint_delta":
+        positions = dataset.columns["proprio"][rows].astype(np.float64)
+        known = {"known_low": tuple(positions.min(0).tolist()), "known_high": tuple(positions.max(0).tolist())}
     return ActionSpace(
         kind=dataset.meta["action_space"],
         control_hz=dataset.meta["control_hz"],
@@ -307,6 +311,7 @@ def _action_space(dataset: EpisodeDataset, episodes: NDArray[np.int64], block: i
         mean=tuple(actions.mean(0).tolist()),
         std=tuple((actions.std(0) + 1e-6).tolist()),
         joint_names=tuple(dataset.meta["joint_names"]),
+        **known,
     )
 
 

@@ -64,6 +64,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> Path:
     weights = target.with_suffix(".safetensors")
     beside = weights.with_suffix(".safetensors.writing")
     save_file(_weights(checkpoint), beside)
+    beside.chmod(0o644)  # safetensors leaves it to its owner alone
     content = {
         "format": FORMAT,
         "weights_sha256": _sha256(beside),

@@ -73,13 +73,14 @@ class LeWorldModel(nn.Module):
         """
         batch, samples, steps, _ = plans.shape
         actions = torch.cat([past_actions.unsqueeze(1).expand(-1, samples, -1, -1), plans], dim=2).flatten(0, 1)
+        condition = self.action_encoder(actions)  # (B*S, H-1+T, D)
         states = z.unsqueeze(1).expand(-1, samples, -1, -1).flatten(0, 1)  # (B*S, H, D)
         known = states.shape[1]
         for step in range(steps):
             newest = known + step
             oldest = max(0, newest - self.config.history)
-            following = self.predict(states[:, oldest:], actions[:, oldest:newest])[:, -1:]  # (B*S, 1, D)
-            states = torch.cat([states, following], dim=1)
+            x = self.predictor(states[:, oldest:], condition[:, oldest:newest])[:, -1]
+            states = torch.cat([states, self.prediction_projector(x).unsqueeze(1)], dim=1)
         return states[:, known:].unflatten(0, (batch, samples))
 
     def loss(self, pixels: Tensor, actions: Tensor, sigreg: SIGReg, weight: float) -> Loss:

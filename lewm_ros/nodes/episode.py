@@ -51,11 +51,12 @@ class Episode:
         self.frame_ns.append(time_ns)
         self.frames.append(frame)
 
-    def summary(self, success_m: float, planner: dict[str, str]) -> dict[str, Any]:
-        """One line of the results.
+    def summary(self, success_m: float, real_time_factor: float, planner: dict[str, str]) -> dict[str, Any]:
+        """One line of the results. Times and rates are in simulated time.
 
         Args:
             success_m: largest distance that counts as reached.
+            real_time_factor: simulated time per wall time.
             planner: the values of the planner's diagnostics after the last step.
         """
         return {
@@ -65,6 +66,7 @@ class Episode:
             "success": self.distance_m <= success_m,
             "plan_rate_hz": rate_hz(self.plan_ns),
             "command_rate_hz": rate_hz(self.command_ns),
+            "real_time_factor": round(real_time_factor, 3),
             "cycles": int(planner["cycles"]),
             "missed_cycles": int(planner["missed_cycles"]),
             "plan_latency_p50_s": _number(planner["plan_latency_p50_s"]),

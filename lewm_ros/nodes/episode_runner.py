@@ -98,12 +98,13 @@ class EpisodeRunner(Node):
         self._enable()
         goal = image_to_rgb(self._goal_image)
         self._episode = episode = Episode(problem["index"], self._time_ns, problem["start_distance_m"], goal)
-        end_ns = self._time_ns + self._budget_ns
+        end_ns, started_s = self._time_ns + self._budget_ns, time.monotonic()
         self._wait(lambda: self._time_ns >= end_ns, f"poses on {SIM}/tcp_pose", self._budget_ns / NS_PER_S)
+        real_time_factor = self._budget_ns / NS_PER_S / (time.monotonic() - started_s)
         self._episode = self._planner = None
         self._call(self._stop_planner, Trigger.Request())
         self._wait(lambda: self._planner is not None and self._planner["state"] == "idle", f"{PLANNER} on /diagnostics")
-        return episode, episode.summary(self._success_m, self._planner)
+        return episode, episode.summary(self._success_m, real_time_factor, self._planner)
 
     def _enable(self) -> None:
         """Enable the planner as soon as it has all its inputs."""

@@ -6,7 +6,9 @@ import sys
 import time
 from collections import deque
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rclpy.node import Node
 from std_msgs.msg import Float64, Header
 from std_srvs.srv import SetBool, Trigger
@@ -26,8 +28,8 @@ from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.planning.planner import Decision
 from lewm_ros.robot.arm import PANDA
 
-Observation = tuple[ControlLoop, Vector, Vector]
-"""The loop that it belongs to, the embedding (D,) of the frame and that of the goal."""
+Observation = tuple[ControlLoop, Vector, Vector, NDArray[np.float64]]
+"""The loop that it belongs to, the embeddings (D,) of the frame and the goal, and the measured joint positions (7,)."""
 
 MIN_TIMER_NS = 1_000_000
 
@@ -105,12 +107,12 @@ class PlannerNode(Node):
             self._open("time went back; enable again")
         if self._enabled and self._loop is None:
             self._close(stamp_ns)
-        goal = self._inputs.goal.value
-        if self._loop is None or embedding is None or goal is None:
+        goal, joints = self._inputs.goal.value, self._inputs.joints.value
+        if self._loop is None or embedding is None or goal is None or joints is None:
             return
         block = self._loop.observed_boundary(stamp_ns)
         if block is not None:
-            self._worker.put(block, (self._loop, embedding, goal))
+            self._worker.put(block, (self._loop, embedding, goal, joints))
 
     def _close(self, t0_ns: int) -> None:
         """Close the loop at a frame, if the frame and the joint states are newer than the request and all is sound."""
@@ -154,13 +156,13 @@ class PlannerNode(Node):
         """Observe every pending boundary and decide at the newest; runs in the inference thread."""
         loop = self._loop
         started_s = time.monotonic()
-        current = sorted(block for block, (of, _, _) in pending.items() if of is loop)
+        current = sorted(block for block, (of, *_) in pending.items() if of is loop)
         if loop is None or not current:
             return
         for block in current:
-            _, embedding, goal = pending[block]
+            _, embedding, goal, joints = pending[block]
             surprise = loop.planner.observe(block, torch.from_numpy(embedding))
-        decision = loop.planner.decide(block, torch.from_numpy(goal))
+        decision = loop.planner.decide(block, torch.from_numpy(goal), joints)
         executing = loop.block_at(self._now_ns())
         loop.planner.adopt(decision, executing + 1)
         self._latencies_s.append(time.monotonic() - started_s)

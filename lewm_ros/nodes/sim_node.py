@@ -59,7 +59,7 @@ class SimNode(Node):
             "image_size", 96, "height and width of a camera frame, pixels", low=16, high=2048
         )
         tick_hz = parameters.declare(
-            "tick_hz", 100.0, "rate of /clock, joint states and commands, Hz", low=1.0, high=400.0
+            "tick_hz", 40.0, "rate of /clock, joint states and commands, Hz", low=1.0, high=400.0
         )
         image_hz = parameters.declare("image_hz", 20.0, "rate of the camera, Hz; divides tick_hz", low=0.1, high=400.0)
         goal_period_s = parameters.declare(

@@ -24,7 +24,11 @@ class WorldModel(Protocol):
 
 
 class Proposer(Protocol):
-    """A learned guess of the next action block."""
+    """A learned guess of the next action block, and the map that it is read from."""
+
+    def distance(self, z: Tensor, goal: Tensor) -> Tensor:
+        """(..., D), (D,) -> squared distance on the map (...,)."""
+        ...
 
     def __call__(self, z: Tensor, goal: Tensor, blocks_left: Tensor) -> Tensor:
         """(P, D), (P, D), (P,) -> z-scored blocks (P, A)."""
@@ -121,8 +125,14 @@ class RecedingHorizonPlanner:
         return float((self._expected[1] - embedding).square().mean())
 
     @torch.inference_mode()
-    def decide(self, block: int, goal: Tensor) -> Decision:
+    def decide(self, block: int, goal: Tensor, positions_rad: NDArray[np.float64] | None = None) -> Decision:
         """Search what follows the scheduled block `block`, whose start was observed, towards the goal (D,).
+
+        Args:
+            block: the block under way.
+            goal: embedding of the goal (D,).
+            positions_rad: joint positions (7,) at the start of the block. Given these, plans stay inside the joint
+                positions that the training data visited: beyond them the model knows nothing.
 
         Raises:
             ValueError: the start of `block` was not observed, or the goal is not finite or of another dimension.
@@ -145,22 +155,40 @@ class RecedingHorizonPlanner:
         z = torch.cat([z, after], dim=1)[:, -self._history :]
         past = blocks[:, blocks.shape[1] - z.shape[1] + 1 :]
 
+        begin = None if positions_rad is None else positions_rad + self.actions(block).sum(0)
+
         def cost(plans: Tensor) -> Tensor:
-            states = self._rollout(z, past, plans.unsqueeze(0))[0]  # (S, T, D)
+            states = self._rollout(z, past, self._keep_known(plans, begin).unsqueeze(0))[0]  # (S, T, D)
             distance = (states - goal).square().mean(-1)  # (S, T)
+            if self.proposal is not None and self.config.map_weight > 0.0:
+                distance += self.config.map_weight * self.proposal.distance(states, goal)
             return distance[:, -1] + self.config.running_weight * distance.mean(1)
 
         starts = torch.stack([self._normalised(block + 1 + i) for i in range(self.config.horizon)]).unsqueeze(0)
         if self.proposal is not None:
             starts = torch.cat([starts, self._propose(z, past, goal)])
         plan = self.solver.optimise(cost, starts, self._generator)
-        return Decision(block + 1, self.action_space.denormalise(plan.blocks.cpu().numpy()), plan.cost)
+        blocks = self._keep_known(plan.blocks.unsqueeze(0), begin)[0]
+        return Decision(block + 1, self.action_space.denormalise(blocks.cpu().numpy()), plan.cost)
 
     def adopt(self, decision: Decision, first_free: int) -> None:
         """Schedule a decision from block `first_free` on: blocks before it have begun and stay as they are."""
         kept = {k: actions for k, actions in self._schedule.items() if first_free - self._history <= k < first_free}
         planned = {decision.block + i: actions for i, actions in enumerate(decision.actions)}
         self._schedule = kept | {k: actions for k, actions in planned.items() if k >= first_free}
+
+    def _keep_known(self, plans: Tensor, begin: NDArray[np.float64] | None) -> Tensor:
+        """Plans (S, T, A) with every joint stopped at the edge of what the training data visited."""
+        space = self.action_space
+        if begin is None or not space.known_low:
+            return plans
+        start, mean, std, low, high = (
+            self._tensor(np.asarray(v)) for v in (begin, space.mean, space.std, space.known_low, space.known_high)
+        )
+        steps = plans.unflatten(-1, (space.action_block, ACTION_DIM)).flatten(1, 2) * std + mean  # (S, T * block, 7)
+        positions = (start + steps.cumsum(1)).clamp(low, high)
+        steps = torch.diff(positions, dim=1, prepend=start.expand(len(plans), 1, -1))
+        return ((steps - mean) / std).unflatten(1, (-1, space.action_block)).flatten(2)
 
     def _propose(self, z: Tensor, past: Tensor, goal: Tensor) -> Tensor:
         """Starts of the search (P, T, A): the proposal followed through the model, for several times of arrival."""

@@ -22,6 +22,9 @@ class ActionSpace:
     `joint_delta` is the change of the seven joint positions per control step (rad). `ee_delta` is the end-effector
     twist per control step in the base frame (x, y, z in m; rotation vector in rad) and the gripper (-1 open, +1
     closed). A model step is `action_block` control steps; its action vector holds them one after the other.
+
+    `known_low` and `known_high` span the joint positions (rad) that the training data visited; empty if unknown, or if
+    actions are not joint deltas.
     """
 
     kind: str
@@ -31,6 +34,8 @@ class ActionSpace:
     mean: tuple[float, ...] = (0.0,) * ACTION_DIM
     std: tuple[float, ...] = (1.0,) * ACTION_DIM
     joint_names: tuple[str, ...] = ()
+    known_low: tuple[float, ...] = ()
+    known_high: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -38,6 +43,8 @@ class ActionSpace:
         for name in ("limit", "mean", "std"):
             if len(getattr(self, name)) != ACTION_DIM:
                 raise ConfigError(f"action space: {name} must have {ACTION_DIM} numbers")
+        if len(self.known_low) != len(self.known_high) or len(self.known_low) not in (0, ACTION_DIM):
+            raise ConfigError(f"action space: known_low and known_high must both have {ACTION_DIM} numbers or none")
 
     @property
     def block_dim(self) -> int:
