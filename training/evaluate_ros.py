@@ -41,6 +41,7 @@ def evaluate_ros(checkpoint: str, task_name: str, episodes: int, seed: int, plan
         "missed_cycles": missed,
         "cycles": cycles,
         "missed_fraction": missed / cycles,
+        "real_time_factor": float(np.mean([entry["real_time_factor"] for entry in lines])),
         "checkpoint": loaded.identity,
         "seed": seed,
         "transport": "ros",

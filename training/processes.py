@@ -100,8 +100,9 @@ def drive_goals(
         folder = Path(temporary)
         search = {f"planner.{key}": value for key, value in vars(planner).items()}
         parameters = {
-            "encoder_node": {"checkpoint": checkpoint},
-            "planner_node": {"checkpoint": checkpoint, "seed": seed, **search},
+            # On a machine that falls behind, simulated time does too; nodes that follow /clock still see fresh stamps.
+            "encoder_node": {"checkpoint": checkpoint, "use_sim_time": True},
+            "planner_node": {"checkpoint": checkpoint, "use_sim_time": True, "seed": seed, **search},
             "sim_node": {"task": task, "seed": seed},
         }
         with run_nodes(parameters, folder) as environment:

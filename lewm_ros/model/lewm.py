@@ -57,7 +57,7 @@ class LeWorldModel(nn.Module):
 
     def predict(self, z: Tensor, actions: Tensor) -> Tensor:
         """Embeddings (B, H, D) and z-scored action blocks (B, H, A) -> the next embedding at every step (B, H, D)."""
-        x = self.predictor(z, self.action_encoder(actions))
+        x = self.predictor(z, self.predictor.modulate(self.action_encoder(actions)))
         return self.prediction_projector(x.flatten(0, 1)).view_as(z)
 
     def rollout(self, z: Tensor, past_actions: Tensor, plans: Tensor) -> Tensor:
@@ -73,13 +73,13 @@ class LeWorldModel(nn.Module):
         """
         batch, samples, steps, _ = plans.shape
         actions = torch.cat([past_actions.unsqueeze(1).expand(-1, samples, -1, -1), plans], dim=2).flatten(0, 1)
-        condition = self.action_encoder(actions)  # (B*S, H-1+T, D)
+        modulations = self.predictor.modulate(self.action_encoder(actions))  # of (B*S, H-1+T, 6 D)
         states = z.unsqueeze(1).expand(-1, samples, -1, -1).flatten(0, 1)  # (B*S, H, D)
         known = states.shape[1]
         for step in range(steps):
             newest = known + step
             oldest = max(0, newest - self.config.history)
-            x = self.predictor(states[:, oldest:], condition[:, oldest:newest])[:, -1]
+            x = self.predictor(states[:, oldest:], [m[:, oldest:newest] for m in modulations])[:, -1]
             states = torch.cat([states, self.prediction_projector(x).unsqueeze(1)], dim=1)
         return states[:, known:].unflatten(0, (batch, samples))
 

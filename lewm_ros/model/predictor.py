@@ -63,8 +63,8 @@ class ConditionalBlock(nn.Module):
         nn.init.zeros_(self.modulation[-1].weight)
         nn.init.zeros_(self.modulation[-1].bias)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition).chunk(6, dim=-1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=-1)
         x = x + gate_a * self.attention(self.norm(x) * (1 + scale_a) + shift_a)
         return x + gate_m * self.mlp(self.norm(x) * (1 + scale_m) + shift_m)
 
@@ -78,9 +78,13 @@ class Predictor(nn.Module):
         self.blocks = nn.ModuleList(ConditionalBlock(width, config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
-        """Embeddings (B, H, D) and action conditioning (B, H, D) -> (B, H, D); H at most the model's history."""
+    def modulate(self, condition: Tensor) -> list[Tensor]:
+        """Action conditioning (B, T, D) -> each block's AdaLN modulation (B, T, 6 D), which depends on nothing else."""
+        return [block.modulation(condition) for block in self.blocks]
+
+    def forward(self, z: Tensor, modulations: list[Tensor]) -> Tensor:
+        """Embeddings (B, H, D) and modulations (B, H, 6 D) -> (B, H, D); H at most the model's history."""
         x = z + self.positions[:, : z.shape[1]]
-        for block in self.blocks:
-            x = block(x, condition)
+        for block, modulation in zip(self.blocks, modulations, strict=True):
+            x = block(x, modulation)
         return self.norm(x)

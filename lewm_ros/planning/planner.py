@@ -152,8 +152,7 @@ class RecedingHorizonPlanner:
         blocks = torch.stack([self._normalised(k) for k in known]).unsqueeze(0)  # (1, H, A), the last under way
         after = self._rollout(z, blocks[:, :-1], blocks[:, None, -1:])[:, 0]  # (1, 1, D)
         self._expected = (block + 1, after[0, 0])
-        z = torch.cat([z, after], dim=1)[:, -self._history :]
-        past = blocks[:, blocks.shape[1] - z.shape[1] + 1 :]
+        z, past = self._shift(z, blocks[:, :-1], after, blocks[:, -1:])
 
         begin = None if positions_rad is None else positions_rad + self.actions(block).sum(0)
 
@@ -194,13 +193,20 @@ class RecedingHorizonPlanner:
         """Starts of the search (P, T, A): the proposal followed through the model, for several times of arrival."""
         left = torch.tensor(PROPOSED_ARRIVALS, device=self.device)
         goals = goal.expand(len(left), -1)
-        newest, plans = z[:, -1].expand_as(goals), torch.empty(1, len(left), 0, past.shape[-1], device=self.device)
-        low, high = self._bounds
+        z, past = z.expand(len(left), -1, -1), past.expand(len(left), -1, -1)
+        blocks, (low, high) = [], self._bounds
         for step in range(self.config.horizon):
-            block = self.proposal(newest, goals, (left - step).clamp_min(1)).clamp(low, high)  # (P, A)
-            plans = torch.cat([plans, block[None, :, None]], dim=2)  # (1, P, step + 1, A)
-            newest = self._rollout(z, past, plans)[0, :, -1]  # (P, D)
-        return plans[0]
+            block = self.proposal(z[:, -1], goals, (left - step).clamp_min(1)).clamp(low, high)  # (P, A)
+            blocks.append(block)
+            after = self._rollout(z, past, block[:, None, None])[:, 0]  # (P, 1, D)
+            z, past = self._shift(z, past, after, block.unsqueeze(1))
+        return torch.stack(blocks, dim=1)
+
+    def _shift(self, z: Tensor, past: Tensor, after: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
+        """The history one block later: embeddings (P, H, D) and the blocks between them (P, H-1, A)."""
+        z = torch.cat([z, after], dim=1)[:, -self._history :]
+        past = torch.cat([past, block], dim=1)
+        return z, past[:, past.shape[1] - z.shape[1] + 1 :]
 
     def _rollout(self, z: Tensor, past: Tensor, plans: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
