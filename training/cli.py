@@ -1,4 +1,4 @@
-"""The `lewm` command: collect, train, eval, probe, bench, demo, info."""
+"""The `lewm` command: collect, train, train-proposal, eval, probe, bench, demo, info."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for pictures (default demo)")
 
     info = add("info", _info, "Show what a checkpoint is and how it came to be.")
-    info.add_argument("checkpoint", nargs="?", default="default")
+    info.add_argument("checkpoint", nargs="?", default="default", help="'default' or a path (default: default)")
     return parser
 
 
@@ -148,7 +148,9 @@ def _eval(options: argparse.Namespace) -> dict[str, Any]:
     if options.transport == "ros":
         from lewm_training.evaluate_ros import evaluate_ros
 
-        return evaluate_ros(options.checkpoint, options.task, options.episodes, options.seed, options.planner)
+        return evaluate_ros(
+            options.checkpoint, options.task, options.episodes, options.seed, options.planner, _device(options.device)
+        )
     from lewm_ros.model.checkpoint import load_checkpoint
     from lewm_training.evaluate import evaluate_direct
 

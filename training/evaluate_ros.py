@@ -14,12 +14,14 @@ from lewm_training.evaluate import Episode, run_random_policy, summarise
 from lewm_training.processes import drive_goals, planner_config
 
 
-def evaluate_ros(checkpoint: str, task_name: str, episodes: int, seed: int, planner: Path | None) -> dict[str, Any]:
+def evaluate_ros(
+    checkpoint: str, task_name: str, episodes: int, seed: int, planner: Path | None, device: str
+) -> dict[str, Any]:
     """Drive the nodes through goals over DDS, in real time; see `evaluate_direct` for the arguments and the report."""
     task, loaded = make_task(task_name), load_checkpoint(checkpoint)
     space = loaded.action_space
     lines = []
-    goals = drive_goals(checkpoint, task_name, episodes, seed, planner_config(planner))
+    goals = drive_goals(checkpoint, task_name, episodes, seed, planner_config(planner), device)
     for line in (bar := tqdm(goals, total=episodes, desc=f"evaluate {task_name} over ROS", unit="goal")):
         lines.append(line)
         bar.set_postfix(reached=sum(entry["success"] for entry in lines))

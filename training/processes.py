@@ -78,7 +78,13 @@ def run_nodes(parameters: dict[str, dict[str, Any]], log_folder: Path) -> Iterat
 
 
 def drive_goals(
-    checkpoint: str, task: str, goals: int, seed: int, planner: PlannerConfig, record: Path | None = None
+    checkpoint: str,
+    task: str,
+    goals: int,
+    seed: int,
+    planner: PlannerConfig,
+    device: str = "auto",
+    record: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Close the loop over ROS topics, goal by goal.
 
@@ -88,6 +94,7 @@ def drive_goals(
         goals: how many.
         seed: of the goals and of the planner.
         planner: sizes of its search.
+        device: where the networks run.
         record: folder for camera frames, one file per goal; none are kept if None.
 
     Yields:
@@ -101,8 +108,8 @@ def drive_goals(
         search = {f"planner.{key}": value for key, value in vars(planner).items()}
         parameters = {
             # On a machine that falls behind, simulated time does too; nodes that follow /clock still see fresh stamps.
-            "encoder_node": {"checkpoint": checkpoint, "use_sim_time": True},
-            "planner_node": {"checkpoint": checkpoint, "use_sim_time": True, "seed": seed, **search},
+            "encoder_node": {"checkpoint": checkpoint, "device": device, "use_sim_time": True},
+            "planner_node": {"checkpoint": checkpoint, "device": device, "use_sim_time": True, "seed": seed, **search},
             "sim_node": {"task": task, "seed": seed},
         }
         with run_nodes(parameters, folder) as environment:

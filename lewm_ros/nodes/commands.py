@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import numpy as np
@@ -54,7 +55,7 @@ def make_output(interface: str, node: Node, space: ActionSpace, arm: ArmSpec, ma
     return make(node, space, arm, max_lead_rad)
 
 
-class JointOutput:
+class JointOutput(ABC):
     """Sums joint changes up to a target that stays inside the joint limits and near the measured positions.
 
     Args:
@@ -90,8 +91,9 @@ class JointOutput:
         path = np.vstack([start, self._arm.clamp(start + np.cumsum(actions, axis=0))])
         self._plan.publish(self._trajectory(path, header))
 
+    @abstractmethod
     def _publish(self, path: Array) -> None:
-        raise NotImplementedError
+        """Send positions (1 + n, 7), a control step apart; the arm was last sent to the first one."""
 
     def _trajectory(self, path: Array, header: Header) -> JointTrajectory:
         """Positions (1 + n, 7), a control step apart, as a trajectory of n points; the first one is where it starts."""
