@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lewm_ros.config import ConfigError, ModelConfig, ProposalConfig, from_mapping, to_mapping
+from lewm_ros.config import ModelConfig, ProposalConfig, from_mapping, to_mapping
 from lewm_ros.model.lewm import LeWorldModel
 from lewm_ros.model.proposal import Proposal
 from lewm_ros.robot.action_space import ActionSpace
@@ -147,6 +147,3 @@ def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-__all__ = ["ASSETS", "Checkpoint", "CheckpointError", "ConfigError", "load_checkpoint", "resolve", "save_checkpoint"]

@@ -29,7 +29,7 @@ from lewm_ros.nodes.runner import run
 from lewm_ros.nodes.sim_commands import Command, Hold, Trajectory, Twist
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.sim import TASKS, Problem, SimArm, draw_problems, make_task
-from lewm_ros.sim.arm import GRIPPER_OPEN_M
+from lewm_ros.sim.actions import gripper_opening_m
 
 Array = NDArray[np.float64]
 
@@ -156,7 +156,7 @@ class SimNode(Node):
     def _on_gripper(self, message: Float64, info: dict[str, Any]) -> None:
         if info["source_timestamp"] >= self._not_before_ns and np.isfinite(message.data):
             self._inputs["gripper"].arrived(self.time_ns)
-            self._gripper_m = GRIPPER_OPEN_M * (1.0 - float(np.clip(message.data, -1.0, 1.0))) / 2.0
+            self._gripper_m = gripper_opening_m(np.clip(message.data, -1.0, 1.0))
 
     def _take(self, name: str, info: dict[str, Any], parse: Callable[[], Command]) -> None:
         """Follow a command unless it is unsound or was published before the last reset."""
