@@ -40,7 +40,7 @@ format: $(INSTALLED) ## mend style and format
 	@$(BIN)/ruff format
 
 bench: $(INSTALLED) ## time encoding and planning on this machine
-	@$(BIN)/lewm bench
+	@$(BIN)/lewm bench inference
 
 clean: ## remove build outputs and demo/; .venv, data/ and runs/ stay
 	rm -rf build install log demo *.egg-info .pytest_cache .ruff_cache

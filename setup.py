@@ -15,7 +15,11 @@ setup(
     maintainer_email="lewm_ros@example.com",
     license="Apache-2.0",
     # `training` is too common a name to be imported by, so it is installed as `lewm_training`.
-    packages=[*find_packages(include=[PACKAGE, f"{PACKAGE}.*"]), "lewm_training"],
+    packages=[
+        *find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+        "lewm_training",
+        *(f"lewm_training.{package}" for package in find_packages("training")),
+    ],
     package_dir={"lewm_training": "training"},
     package_data={PACKAGE: ["assets/*"]},
     data_files=[

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import platform
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from lewm_ros.config import PlannerConfig
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.model.pixels import normalise_pixels
 from lewm_ros.planning import RecedingHorizonPlanner
-
-WARM_UP = 3
+from lewm_training.bench.machine import describe, time_calls
 
 
 def bench_inference(checkpoint: Checkpoint, config: PlannerConfig, repeats: int, seed: int) -> dict[str, Any]:
@@ -45,23 +40,15 @@ def bench_inference(checkpoint: Checkpoint, config: PlannerConfig, repeats: int,
         embeddings = model.encode(normalise_pixels(frames.to(device)))
     for block in range(history):
         planner.observe(block, embeddings[block])
+    plan_s = time_calls(lambda: planner.decide(history - 1, embeddings[-1]), repeats, device, "plan")
     return {
-        "encode_s": _time(encode, repeats, device, "encode"),
-        "plan_s": _time(lambda: planner.decide(history - 1, embeddings[-1]), repeats, device, "plan"),
+        "encode_s": _percentiles(time_calls(encode, repeats, device, "encode")),
+        "plan_s": _percentiles(plan_s),
         "planner": vars(config),
         "checkpoint": checkpoint.identity,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        **describe(device),
     }
 
 
-def _time(call: Callable[[], object], repeats: int, device: torch.device, name: str) -> dict[str, float]:
-    elapsed = []
-    for _ in tqdm(range(WARM_UP + repeats), desc=name, leave=False):
-        started = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        elapsed.append(time.perf_counter() - started)
-    return {name: float(np.quantile(elapsed[WARM_UP:], q)) for name, q in (("p50", 0.5), ("p95", 0.95))}
+def _percentiles(elapsed_s: list[float]) -> dict[str, float]:
+    return {name: float(np.quantile(elapsed_s, q)) for name, q in (("p50", 0.5), ("p95", 0.95))}

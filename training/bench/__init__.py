@@ -1,0 +1,1 @@
+"""What `lewm bench` measures, one module per subject."""
