@@ -1,7 +1,8 @@
-"""CEM and the receding-horizon planner, on worlds whose best plan is known."""
+"""The receding-horizon planner, in a world whose best plan is known."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,9 @@ from conftest import joint_delta_space
 from torch import Tensor
 
 from lewm_ros.config import PlannerConfig
-from lewm_ros.planning import CEM, RecedingHorizonPlanner
+from lewm_ros.planning import RecedingHorizonPlanner
+from lewm_ros.planning.costs import latent_displacement
+from lewm_ros.planning.planner import FOUND, NOT_FINITE, OUT_OF_TIME
 
 SPACE = joint_delta_space()
 THOROUGH = PlannerConfig(horizon=2, samples=256, iterations=20, elites=25, knots_per_block=1, precision="fp32")
@@ -21,73 +24,16 @@ SEARCH = PlannerConfig(horizon=2, samples=64, iterations=8, elites=8, knots_per_
 class Walk:
     """The embedding is a 7-D place; a block moves it by the mean of its z-scored actions."""
 
-    def rollout(self, z: Tensor, past_actions: Tensor, plans: Tensor) -> Tensor:
-        steps = plans.unflatten(-1, (SPACE.action_block, 7)).mean(-2)  # (B, S, T, 7)
-        return z[:, None, -1:] + steps.cumsum(2)
+    def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
+        def imagine(plans: Tensor) -> Tensor:
+            steps = plans.unflatten(-1, (SPACE.action_block, 7)).mean(-2)  # (B, S, T, 7)
+            return z[:, None, -1:] + steps.cumsum(2)
+
+        return imagine
 
 
 def planner(config: PlannerConfig = SEARCH, seed: int = 0) -> RecedingHorizonPlanner:
     return RecedingHorizonPlanner(Walk(), config, SPACE, history=3, seed=seed)
-
-
-def test_cem_finds_the_minimum_of_a_bowl() -> None:
-    low, high = torch.full((35,), -3.0), torch.full((35,), 3.0)
-    target = torch.linspace(-2.0, 2.0, 7)
-    solver = CEM(THOROUGH, low, high, action_block=5)
-    plan = solver.optimise(
-        lambda plans: (plans.unflatten(-1, (5, 7)) - target).square().mean((1, 2, 3)),
-        torch.zeros(1, 2, 35),
-        torch.Generator().manual_seed(0),
-    )
-    assert plan.cost < 0.01
-    torch.testing.assert_close(plan.blocks[0, :7], target, atol=0.3, rtol=0.0)
-
-
-def test_every_candidate_respects_the_bounds_and_holds_its_knots() -> None:
-    low, high = torch.full((35,), -0.5), torch.full((35,), 0.25)
-    seen = []
-
-    def cost(plans: Tensor) -> Tensor:
-        seen.append(plans)
-        return -plans.sum((1, 2))  # the best plan lies beyond the bound
-
-    plan = CEM(THOROUGH, low, high, action_block=5).optimise(
-        cost, torch.zeros(1, 2, 35), torch.Generator().manual_seed(0)
-    )
-    candidates = torch.cat(seen)
-    assert candidates.min() >= -0.5
-    assert candidates.max() <= 0.25
-    held = candidates.unflatten(-1, (5, 7))
-    assert (held == held[:, :, :1]).all()  # one knot per block: all five control steps alike
-    torch.testing.assert_close(plan.blocks, torch.full((2, 35), 0.25), atol=0.05, rtol=0.0)
-
-
-def test_the_result_is_never_worse_than_the_start() -> None:
-    best = torch.full((2, 35), 0.1)
-    config = PlannerConfig(horizon=2, samples=2, iterations=1, elites=1, knots_per_block=1)
-    solver = CEM(config, torch.full((35,), -3.0), torch.full((35,), 3.0), action_block=5)
-    plan = solver.optimise(
-        lambda plans: (plans - best).square().sum((1, 2)), best.unsqueeze(0), torch.Generator().manual_seed(0)
-    )
-    assert plan.cost == pytest.approx(0.0, abs=1e-10)
-
-
-def test_a_plan_whose_cost_is_not_finite_is_never_chosen() -> None:
-    def cost(plans: Tensor) -> Tensor:
-        costs = plans.square().sum((1, 2))
-        costs[1::2] = float("nan")
-        return costs
-
-    solver = CEM(SEARCH, torch.full((35,), -3.0), torch.full((35,), 3.0), action_block=5)
-    plan = solver.optimise(cost, torch.zeros(1, 2, 35), torch.Generator().manual_seed(0))
-    assert np.isfinite(plan.cost)
-    assert plan.blocks.isfinite().all()
-
-
-def test_a_number_of_knots_that_does_not_divide_the_block_is_refused() -> None:
-    config = PlannerConfig(knots_per_block=2)
-    with pytest.raises(ValueError, match="knots_per_block 2 does not divide action_block 5"):
-        CEM(config, torch.zeros(35), torch.ones(35), action_block=5)
 
 
 def test_the_loop_walks_to_the_goal_and_stays() -> None:
@@ -171,6 +117,8 @@ def test_a_proposal_starts_the_search() -> None:
         step = (goal - z) / blocks_left.unsqueeze(-1)  # in this world, the way is the difference
         return step.repeat(1, SPACE.action_block)
 
+    towards.displacement = latent_displacement  # type: ignore[attr-defined]
+
     # Four samples in 14 dimensions find next to nothing: what arrives, the proposal has brought.
     config = PlannerConfig(horizon=2, samples=4, iterations=1, elites=2, knots_per_block=1, precision="fp32")
     costs = []
@@ -180,11 +128,6 @@ def test_a_proposal_starts_the_search() -> None:
         costs.append(loop.decide(0, torch.linspace(-2.0, 2.0, 7)).cost)
     assert costs[1] == pytest.approx(0.0, abs=1e-6)
     assert costs[0] > 0.1
-
-    def way(z: Tensor, goal: Tensor) -> Tensor:
-        return (goal - z).square().mean(-1)
-
-    towards.distance = way  # type: ignore[attr-defined]
     hurried = replace(config, map_weight=1.0)
     loop = RecedingHorizonPlanner(Walk(), hurried, SPACE, history=3, proposal=towards)
     loop.observe(0, torch.zeros(7))
@@ -215,3 +158,75 @@ def test_a_running_cost_hurries_the_arrival() -> None:
         first = SPACE.normalise(loop.decide(0, goal).actions[0]).reshape(5, 7).mean(0)
         arrivals.append(np.abs(1.0 - first).mean())  # what the first block leaves of the way
     assert arrivals[1] < 0.1 < arrivals[0]
+
+
+def test_who_stands_outside_what_is_known_is_not_made_to_jump() -> None:
+    space = replace(SPACE, known_low=(-0.02,) * 7, known_high=(0.02,) * 7)
+    loop = RecedingHorizonPlanner(Walk(), SEARCH, space, history=3)
+    loop.observe(0, torch.zeros(7))
+    steps = loop.decide(0, torch.full((7,), 50.0), np.full(7, 1.0)).actions
+    assert np.abs(steps).max() <= 0.05
+    assert (1.0 + steps.reshape(-1, 7).cumsum(0) <= 1.0 + 1e-6).all()  # in, or where it stands, but not further out
+
+
+@pytest.mark.parametrize("solver", ["cem", "icem", "mppi", "gradient", "gauss_newton", "random"])
+def test_every_solver_walks_closer_and_repeats_itself_after_a_reset(solver: str) -> None:
+    loop, goal, plans = planner(replace(SEARCH, solver=solver), seed=5), torch.full((7,), 0.8), []
+    for _ in range(2):
+        loop.reset()
+        loop.observe(0, torch.zeros(7))
+        plans.append(loop.decide(0, goal))
+    np.testing.assert_array_equal(plans[0].actions, plans[1].actions)
+    assert plans[0].status == FOUND
+    assert plans[0].cost < 0.64  # what rest costs
+    assert np.abs(plans[0].actions).max() <= 0.05
+
+
+def test_a_deadline_that_has_passed_gives_the_plan_before() -> None:
+    loop, goal = planner(replace(SEARCH, deadline_ms=1e-6)), torch.ones(7)
+    loop.observe(0, torch.zeros(7))
+    loop.adopt(replace(loop.decide(0, goal), actions=np.full((2, 5, 7), 0.01)), first_free=1)
+    loop.observe(1, torch.zeros(7))
+    decision = loop.decide(1, goal)
+    assert decision.status == OUT_OF_TIME
+    np.testing.assert_allclose(decision.actions[0], 0.01)  # block 2, as planned before
+    np.testing.assert_array_equal(decision.actions[1], 0.0)  # block 3: nothing was planned, rest
+    assert loop.observe(2, torch.ones(7)) is not None  # the prediction is there all the same
+
+
+def test_a_deadline_ends_a_search_in_time() -> None:
+    loop = planner(replace(SEARCH, iterations=100_000, deadline_ms=40.0))
+    loop.observe(0, torch.zeros(7))
+    decision = loop.decide(0, torch.ones(7))
+    assert 0 < decision.iterations < 100_000
+    assert decision.status == FOUND
+
+
+def test_the_search_ends_early_when_the_elites_agree() -> None:
+    iterations = []
+    for agreement_std in (0.0, 0.2):
+        loop = planner(replace(SEARCH, iterations=30, agreement_std=agreement_std))
+        loop.observe(0, torch.zeros(7))
+        iterations.append(loop.decide(0, torch.ones(7)).iterations)
+    assert iterations[0] == 30
+    assert iterations[1] < 15
+
+
+def test_a_model_that_predicts_nonsense_moves_nothing_new() -> None:
+    class Nonsense(Walk):
+        def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
+            return lambda plans: torch.full((*plans.shape[:3], 7), float("nan"))
+
+    loop = RecedingHorizonPlanner(Nonsense(), SEARCH, SPACE, history=3)
+    loop.observe(0, torch.zeros(7))
+    decision = loop.decide(0, torch.ones(7))
+    assert decision.status == NOT_FINITE
+    np.testing.assert_array_equal(decision.actions, 0.0)
+    assert np.isfinite(decision.elites).all()
+
+
+def test_joint_positions_that_are_not_finite_are_refused() -> None:
+    loop = planner()
+    loop.observe(0, torch.zeros(7))
+    with pytest.raises(ValueError, match="joint positions: not finite"):
+        loop.decide(0, torch.ones(7), np.full(7, np.nan))

@@ -1,6 +1,5 @@
 """Search for actions in latent space."""
 
-from lewm_ros.planning.cem import CEM, Plan
-from lewm_ros.planning.planner import RecedingHorizonPlanner
+from lewm_ros.planning.planner import Decision, RecedingHorizonPlanner
 
-__all__ = ["CEM", "Plan", "RecedingHorizonPlanner"]
+__all__ = ["Decision", "RecedingHorizonPlanner"]

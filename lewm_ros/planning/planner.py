@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,32 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lewm_ros.config import PlannerConfig
-from lewm_ros.planning.cem import CEM
-from lewm_ros.robot.action_space import ACTION_DIM, ActionSpace
+from lewm_ros.planning.search import Found, Gap, Problem, Proposer, Search, WorldModel
+from lewm_ros.planning.solver import Deadline
+from lewm_ros.planning.static_call import StaticCall
+from lewm_ros.robot.action_space import ActionSpace
 
-
-class WorldModel(Protocol):
-    """What the planner needs to know of a model."""
-
-    def rollout(self, z: Tensor, past_actions: Tensor, plans: Tensor) -> Tensor:
-        """(B, H, D), (B, H-1, A), (B, S, T, A) -> (B, S, T, D)."""
-        ...
-
-
-class Proposer(Protocol):
-    """A learned guess of the next action block, and the map that it is read from."""
-
-    def distance(self, z: Tensor, goal: Tensor) -> Tensor:
-        """(..., D), (D,) -> squared distance on the map (...,)."""
-        ...
-
-    def __call__(self, z: Tensor, goal: Tensor, blocks_left: Tensor) -> Tensor:
-        """(P, D), (P, D), (P,) -> z-scored blocks (P, A)."""
-        ...
-
-
-PROPOSED_ARRIVALS = (2, 4, 8)
-"""Blocks until the goal for which a start of the search is proposed."""
+FOUND, OUT_OF_TIME, NOT_FINITE = "found", "out of time", "no finite cost"
 
 
 @dataclass(frozen=True)
@@ -46,13 +26,18 @@ class Decision:
     Attributes:
         block: number of the first block that `actions` speak of.
         actions: per control step (horizon, action_block, 7), in the action space's units.
-        cost: squared latent distance to the goal, mean over dimensions, at the plan's last step; plus, weighted, on the
-            way there.
+        cost: of the plan, as composed; infinite unless `status` is 'found'.
+        status: 'found'; 'out of time' or 'no finite cost' if `actions` are the ones planned before.
+        elites: other good plans (K, horizon, action_block, 7), best first.
+        iterations: of the solver, finished.
     """
 
     block: int
     actions: NDArray[np.float64]
     cost: float
+    status: str
+    elites: NDArray[np.float64]
+    iterations: int
 
 
 class RecedingHorizonPlanner:
@@ -66,13 +51,17 @@ class RecedingHorizonPlanner:
     One thread may observe and decide while another reads `actions`.
 
     Args:
-        model: rolls out embeddings.
-        config: sizes of the search.
+        model: rolls out plans.
+        config: solver, cost and sizes of the search.
         action_space: z-scores blocks and bounds them.
         history: embeddings that the model looks back on.
-        device: where the model lives.
+        device: where the model lives. On CUDA the whole search is captured in a graph, unless it may end early.
         seed: of the sampling.
         proposal: guesses where the search should begin; without it, only what was planned before does.
+        gap: the learned number of blocks to the goal.
+
+    Raises:
+        ValueError: the configuration does not suit the action space.
     """
 
     def __init__(
@@ -84,18 +73,20 @@ class RecedingHorizonPlanner:
         device: str | torch.device = "cpu",
         seed: int = 0,
         proposal: Proposer | None = None,
+        gap: Gap | None = None,
     ) -> None:
-        self.model, self.config, self.action_space, self.proposal = model, config, action_space, proposal
+        self.config, self.action_space = config, action_space
         self.device = torch.device(device)
-        self._bounds = low, high = tuple(self._tensor(bound) for bound in action_space.bounds())
-        self.solver = CEM(config, low, high, action_space.action_block)
+        self._search = Search(model, config, action_space, history, self.device, proposal, gap)
         self._history, self._seed = history, seed
-        self._rest = np.zeros((action_space.action_block, ACTION_DIM))
+        self._generator = torch.Generator(self.device)
+        self._captured: dict[tuple[int, bool], StaticCall] = {}
+        self._rest = np.zeros((action_space.action_block, action_space.dim))
         self.reset()
 
     def reset(self) -> None:
         """Forget history and schedule: the robot stands still and blocks are numbered from 0 again."""
-        self._generator = torch.Generator(self.device).manual_seed(self._seed)
+        self._generator.manual_seed(self._seed)
         self._embeddings: dict[int, Tensor] = {}
         self._schedule: dict[int, NDArray[np.float64]] = {}
         self._expected: tuple[int, Tensor] | None = None
@@ -104,7 +95,7 @@ class RecedingHorizonPlanner:
         """The scheduled actions (action_block, 7) of a block."""
         return self._schedule.get(block, self._rest)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def observe(self, block: int, embedding: Tensor) -> float | None:
         """Take in the embedding (D,) at the start of a block.
 
@@ -117,14 +108,14 @@ class RecedingHorizonPlanner:
         """
         if not bool(torch.isfinite(embedding).all()):
             raise ValueError("embedding: not finite; check the camera image")
-        embedding = embedding.to(self.device, torch.float32)
+        embedding = embedding.to(self.device, torch.float32, copy=True)
         self._embeddings = {k: z for k, z in self._embeddings.items() if block - self._history < k < block}
         self._embeddings[block] = embedding
         if self._expected is None or self._expected[0] != block:
             return None
         return float((self._expected[1] - embedding).square().mean())
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decide(self, block: int, goal: Tensor, positions_rad: NDArray[np.float64] | None = None) -> Decision:
         """Search what follows the scheduled block `block`, whose start was observed, towards the goal (D,).
 
@@ -135,40 +126,19 @@ class RecedingHorizonPlanner:
                 positions that the training data visited: beyond them the model knows nothing.
 
         Raises:
-            ValueError: the start of `block` was not observed, or the goal is not finite or of another dimension.
+            ValueError: the start of `block` was not observed, or the goal or the positions are not finite or of
+                another size.
         """
-        if block not in self._embeddings:
-            raise ValueError(f"block {block}: its first frame was not observed")
-        goal = goal.to(self.device, torch.float32)
-        if goal.shape != self._embeddings[block].shape:
-            right = tuple(self._embeddings[block].shape)
-            raise ValueError(f"goal embedding: has shape {tuple(goal.shape)}, expected {right}")
-        if not bool(torch.isfinite(goal).all()):
-            raise ValueError("goal embedding: not finite; check the goal image")
-        known = [block]
-        while known[0] - 1 in self._embeddings:
-            known.insert(0, known[0] - 1)
-        z = torch.stack([self._embeddings[k] for k in known]).unsqueeze(0)  # (1, H, D)
-        blocks = torch.stack([self._normalised(k) for k in known]).unsqueeze(0)  # (1, H, A), the last under way
-        after = self._rollout(z, blocks[:, :-1], blocks[:, None, -1:])[:, 0]  # (1, 1, D)
-        self._expected = (block + 1, after[0, 0])
-        z, past = self._shift(z, blocks[:, :-1], after, blocks[:, -1:])
-
-        begin = None if positions_rad is None else positions_rad + self.actions(block).sum(0)
-
-        def cost(plans: Tensor) -> Tensor:
-            states = self._rollout(z, past, self._keep_known(plans, begin).unsqueeze(0))[0]  # (S, T, D)
-            distance = (states - goal).square().mean(-1)  # (S, T)
-            if self.proposal is not None and self.config.map_weight > 0.0:
-                distance += self.config.map_weight * self.proposal.distance(states, goal)
-            return distance[:, -1] + self.config.running_weight * distance.mean(1)
-
-        starts = torch.stack([self._normalised(block + 1 + i) for i in range(self.config.horizon)]).unsqueeze(0)
-        if self.proposal is not None:
-            starts = torch.cat([starts, self._propose(z, past, goal)])
-        plan = self.solver.optimise(cost, starts, self._generator)
-        blocks = self._keep_known(plan.blocks.unsqueeze(0), begin)[0]
-        return Decision(block + 1, self.action_space.denormalise(blocks.cpu().numpy()), plan.cost)
+        deadline = Deadline.after(time.perf_counter(), self.config.deadline_ms)
+        problem = self._problem(block, goal, positions_rad)
+        found = self._solve(problem, deadline)
+        self._expected = (block + 1, found.expected)
+        cost = float(found.cost)
+        if np.isfinite(cost):
+            status, blocks = FOUND, found.blocks
+        else:
+            status, blocks = (OUT_OF_TIME if found.iterations == 0 else NOT_FINITE), problem.start
+        return Decision(block + 1, self._in_units(blocks), cost, status, self._in_units(found.elites), found.iterations)
 
     def adopt(self, decision: Decision, first_free: int) -> None:
         """Schedule a decision from block `first_free` on: blocks before it have begun and stay as they are."""
@@ -176,45 +146,46 @@ class RecedingHorizonPlanner:
         planned = {decision.block + i: actions for i, actions in enumerate(decision.actions)}
         self._schedule = kept | {k: actions for k, actions in planned.items() if k >= first_free}
 
-    def _keep_known(self, plans: Tensor, begin: NDArray[np.float64] | None) -> Tensor:
-        """Plans (S, T, A) with every joint stopped at the edge of what the training data visited."""
-        space = self.action_space
-        if begin is None or not space.known_low:
-            return plans
-        start, mean, std, low, high = (
-            self._tensor(np.asarray(v)) for v in (begin, space.mean, space.std, space.known_low, space.known_high)
+    def _problem(self, block: int, goal: Tensor, positions_rad: NDArray[np.float64] | None) -> Problem:
+        if block not in self._embeddings:
+            raise ValueError(f"block {block}: its first frame was not observed")
+        goal = goal.to(self.device, torch.float32, copy=True)
+        if goal.shape != self._embeddings[block].shape:
+            right = tuple(self._embeddings[block].shape)
+            raise ValueError(f"goal embedding: has shape {tuple(goal.shape)}, expected {right}")
+        if not bool(torch.isfinite(goal).all()):
+            raise ValueError("goal embedding: not finite; check the goal image")
+        if positions_rad is not None and not np.isfinite(positions_rad).all():
+            raise ValueError("joint positions: not finite")
+        known = [block]
+        while known[0] - 1 in self._embeddings:
+            known.insert(0, known[0] - 1)
+        blocks = self._tensor(np.stack([self.action_space.normalise(self.actions(k)) for k in known]))
+        follow = range(block + 1, block + 1 + self.config.horizon)
+        return Problem(
+            z=torch.stack([self._embeddings[k] for k in known]),
+            past_actions=blocks[:-1],
+            under_way=blocks[-1],
+            goal=goal,
+            start=self._tensor(np.stack([self.action_space.normalise(self.actions(k)) for k in follow])),
+            positions_rad=None
+            if positions_rad is None or self.action_space.kind != "joint_delta"
+            else self._tensor(positions_rad + self.actions(block).sum(0)),
         )
-        steps = plans.unflatten(-1, (space.action_block, ACTION_DIM)).flatten(1, 2) * std + mean  # (S, T * block, 7)
-        positions = (start + steps.cumsum(1)).clamp(low, high)
-        steps = torch.diff(positions, dim=1, prepend=start.expand(len(plans), 1, -1))
-        return ((steps - mean) / std).unflatten(1, (-1, space.action_block)).flatten(2)
 
-    def _propose(self, z: Tensor, past: Tensor, goal: Tensor) -> Tensor:
-        """Starts of the search (P, T, A): the proposal followed through the model, for several times of arrival."""
-        left = torch.tensor(PROPOSED_ARRIVALS, device=self.device)
-        goals = goal.expand(len(left), -1)
-        z, past = z.expand(len(left), -1, -1), past.expand(len(left), -1, -1)
-        blocks, (low, high) = [], self._bounds
-        for step in range(self.config.horizon):
-            block = self.proposal(z[:, -1], goals, (left - step).clamp_min(1)).clamp(low, high)  # (P, A)
-            blocks.append(block)
-            after = self._rollout(z, past, block[:, None, None])[:, 0]  # (P, 1, D)
-            z, past = self._shift(z, past, after, block.unsqueeze(1))
-        return torch.stack(blocks, dim=1)
+    def _solve(self, problem: Problem, deadline: Deadline) -> Found:
+        may_end_early = self.config.agreement_std > 0.0 or self.config.deadline_ms < PlannerConfig.deadline_ms
+        if self.device.type != "cuda" or may_end_early or self.config.solver == "gradient":
+            return self._search(problem, self._generator, deadline)
+        shape = (len(problem.z), problem.positions_rad is not None)
+        if shape not in self._captured:
+            self._captured[shape] = StaticCall(
+                lambda inputs: self._search(inputs, self._generator, Deadline()), self._generator
+            )
+        return self._captured[shape](problem)
 
-    def _shift(self, z: Tensor, past: Tensor, after: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
-        """The history one block later: embeddings (P, H, D) and the blocks between them (P, H-1, A)."""
-        z = torch.cat([z, after], dim=1)[:, -self._history :]
-        past = torch.cat([past, block], dim=1)
-        return z, past[:, past.shape[1] - z.shape[1] + 1 :]
-
-    def _rollout(self, z: Tensor, past: Tensor, plans: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            return self.model.rollout(z, past, plans).float()
-
-    def _normalised(self, block: int) -> Tensor:
-        """The scheduled block as a z-scored vector (A,)."""
-        return self._tensor(self.action_space.normalise(self.actions(block)))
+    def _in_units(self, blocks: Tensor) -> NDArray[np.float64]:
+        return self.action_space.denormalise(blocks.double().cpu().numpy())
 
     def _tensor(self, array: NDArray[np.float64]) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float32, device=self.device)

@@ -30,7 +30,16 @@ def bench_inference(checkpoint: Checkpoint, config: PlannerConfig, repeats: int,
     size, history = model.config.encoder.image_size, model.config.history
     rng = np.random.default_rng(seed)
     frames = torch.from_numpy(rng.integers(0, 256, (history + 1, size, size, 3), dtype=np.uint8))
-    planner = RecedingHorizonPlanner(model, config, checkpoint.action_space, history, device, seed, checkpoint.proposal)
+    planner = RecedingHorizonPlanner(
+        model.planning_model(config.precision),
+        config,
+        checkpoint.action_space,
+        history,
+        device,
+        seed,
+        checkpoint.proposal,
+        checkpoint.gap,
+    )
 
     @torch.inference_mode()
     def encode() -> torch.Tensor:

@@ -1,0 +1,92 @@
+"""The planners of `stable-worldmodel` with this project's weights, to be measured beside ours."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import types
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lewm_ros.model import LeWorldModel
+from lewm_training.commands.arguments import CommandError
+from lewm_training.formats.released_names import to_released
+
+PEER = "stable-worldmodel"
+
+
+def peer_module(name: str) -> types.ModuleType:
+    """A module of the reference package, such as `wm.lewm.module`.
+
+    Raises:
+        CommandError: it is not installed.
+    """
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # of simulators that it does not find
+            return importlib.import_module(f"stable_worldmodel.{name}")
+    except ImportError as error:
+        raise CommandError(f"{PEER} cannot be imported ({error}); pip install -e '.[peer]'") from None
+
+
+def peer_model(model: LeWorldModel) -> nn.Module:
+    """The reference LeWM with the predictor of `model`; frames come in as embeddings, so its encoder is left out."""
+    module, config = peer_module("wm.lewm.module"), model.config
+    width, predictor = config.embedding_dim, config.predictor
+    weights = to_released(model.state_dict())
+    peer = peer_module("wm.lewm").LeWM(
+        encoder=nn.Identity(),
+        predictor=module.Predictor(
+            num_frames=config.history,
+            depth=predictor.depth,
+            heads=predictor.heads,
+            mlp_dim=predictor.mlp_dim,
+            input_dim=width,
+            hidden_dim=width,
+            dim_head=predictor.head_dim,
+            dropout=predictor.dropout,
+        ),
+        action_encoder=module.Embedder(
+            config.action_dim, smoothed_dim=weights["action_encoder.patch_embed.weight"].shape[0], emb_dim=width
+        ),
+        pred_proj=module.MLP(width, config.projector_dim, width, norm_fn=nn.BatchNorm1d),
+    )
+    own = ("predictor.", "action_encoder.", "pred_proj.")
+    peer.load_state_dict({name: tensor for name, tensor in weights.items() if name.startswith(own)})
+    return peer.eval()
+
+
+def peer_solver(name: str, peer: nn.Module, action_dim: int, horizon: int, seed: int, **sizes: Any) -> Any:
+    """A solver of the reference: `CEMSolver` or `ICEMSolver`, ready for one problem at a time.
+
+    Args:
+        name: of the class.
+        peer: the world model.
+        action_dim: size A of a block.
+        horizon: blocks.
+        seed: of its sampling.
+        sizes: num_samples, n_steps, topk.
+    """
+    import gymnasium
+
+    solver = getattr(peer_module("solver"), name)(peer, seed=seed, **sizes)
+    unbounded = gymnasium.spaces.Box(-1e6, 1e6, (1, action_dim), np.float32)
+    solver.configure(action_space=unbounded, n_envs=1, config=types.SimpleNamespace(horizon=horizon, action_block=1))
+    return solver
+
+
+def peer_plan(solver: Any, z: Tensor, goal: Tensor) -> Tensor:
+    """The blocks (T, A) that the solver finds from embeddings (H, D) towards a goal (D,)."""
+    information = {
+        "pixels": torch.zeros(1, len(z), 1),  # its shape tells how many frames there are
+        "goal": torch.zeros(1, 1, 1),
+        "emb": z.unsqueeze(0),
+        "goal_emb": goal[None, None],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        return solver.solve(information)["actions"][0]
