@@ -59,7 +59,8 @@ class Problem:
     Attributes:
         z: embeddings (H, D) of the newest frames, one block apart, oldest first.
         past_actions: z-scored blocks (H-1, A) executed between them.
-        under_way: the z-scored block (A,) being executed, which begins at the newest frame.
+        under_way: the z-scored block (A,) being executed, which begins at the newest frame; None if the robot rests
+            until the plan is there, and the plan begins at the newest frame.
         goal: embedding (D,).
         start: z-scored blocks (T, A) planned before for what follows the block under way.
         positions_rad: joint positions (7,) at the end of the block under way; None if they are not known.
@@ -67,7 +68,7 @@ class Problem:
 
     z: Tensor
     past_actions: Tensor
-    under_way: Tensor
+    under_way: Tensor | None
     goal: Tensor
     start: Tensor
     positions_rad: Tensor | None = None
@@ -81,7 +82,7 @@ class Found:
         blocks: z-scored (T, A).
         cost: scalar; infinite if no plan had a finite cost or there was no time for any.
         elites: other good plans (K, T, A), best first.
-        expected: the embedding (D,) predicted for the end of the block under way.
+        expected: the embedding (D,) from which the plan begins, predicted for the end of the block under way.
         iterations: of the solver, finished.
     """
 
@@ -122,6 +123,7 @@ class Search:
         self._block = action_space.action_block
         tensors = (np.asarray(v, np.float32) for v in (*action_space.bounds(), action_space.mean, action_space.std))
         self._low, self._high, self._mean, self._std = (torch.as_tensor(t, device=device) for t in tensors)
+        self._rest = -self._mean / self._std  # no action at all, z-scored
         self._edges = None
         if action_space.known_low:
             low, high = action_space.known_low, action_space.known_high
@@ -135,15 +137,18 @@ class Search:
 
     def __call__(self, problem: Problem, generator: torch.Generator, deadline: Deadline) -> Found:
         """Search what follows the block under way."""
-        z, past, under_way = problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0), problem.under_way[None, None]
-        after = self._model.start(z, past)(under_way.unsqueeze(0))[:, 0]  # (1, 1, D)
-        z, past = self._shift(z, past, after, under_way)
+        z, past = problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0)  # (1, H, D), (1, H-1, A)
+        if problem.under_way is not None:
+            under_way = problem.under_way[None, None]
+            after = self._model.start(z, past)(under_way.unsqueeze(0))[:, 0]  # (1, 1, D)
+            z, past = self._shift(z, past, after, under_way)
         imagine = self._model.start(z, past)
+        executed = problem.past_actions if problem.under_way is None else problem.under_way.unsqueeze(0)
+        before = self._per_step(executed)[-1] if len(executed) else self._rest
 
         def residuals(plans: Tensor) -> Tensor:
             plans, positions = self._keep_known(plans, problem.positions_rad)
             actions = self._per_step(plans)
-            before = self._per_step(under_way)[0, -1]
             return self._residuals(Candidates(actions, before, imagine(plans), problem.goal, positions))
 
         starts = problem.start[None, None]  # (1, 1, T, A)
@@ -152,7 +157,7 @@ class Search:
         plan = self._solver.solve(residuals, starts, generator, deadline)
         plans = torch.cat([plan.blocks.unsqueeze(1), plan.elites], dim=1)
         kept = self._keep_known(plans, problem.positions_rad)[0][0]
-        return Found(kept[0], plan.cost[0], kept[1:], after[0, 0], plan.iterations)
+        return Found(kept[0], plan.cost[0], kept[1:], z[0, -1], plan.iterations)
 
     def _keep_known(self, plans: Tensor, begin: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Plans (B, S, T, A) with every joint stopped at the edge of what the training data visited.

@@ -1,7 +1,6 @@
-"""Floating-point operations of a plan: matrix products and attention, two for each multiplication and addition.
+"""Floating-point operations of a plan: matrix products and attention, two for every product that is added up.
 
-What is left out (norms, activations, residuals, costs) is linear in the width and well below one in a hundred. Counted
-is the search: samples x iterations rollouts over the horizon, and once what all candidates share.
+What is left out (norms, activations, modulation, costs) does not grow with the square of any size.
 """
 
 from __future__ import annotations
@@ -12,18 +11,19 @@ from dataclasses import dataclass
 from lewm_ros.config import ModelConfig, PatchConfig
 
 ACTION_MLP_RATIO = 4
-"""Of the action encoder: its hidden width over its width."""
+"""Hidden width of the action encoder over its width."""
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Of matrix products with weights, and of attention between tokens."""
+    """Of products with weights, and of attention: tokens with tokens."""
 
-    matmul: int
-    attention: int
+    matmul: int = 0
+    attention: int = 0
 
     @property
     def total(self) -> int:
+        """Both."""
         return self.matmul + self.attention
 
     def __add__(self, other: Flops) -> Flops:
@@ -36,47 +36,121 @@ class Flops:
 def flops_per_plan(
     config: ModelConfig | PatchConfig, samples: int, iterations: int, horizon: int, known: int | None = None
 ) -> Flops:
-    """What `Rollout` or `PatchRollout` executes for one plan.
+    """What the model's fast rollout executes in a search: `samples` rollouts in each of `iterations`.
 
     Args:
-        config: of the model, whose kind says which of the two.
-        samples, iterations, horizon: of the search.
+        config: of the model.
+        samples: candidates per iteration.
+        iterations: of the search.
+        horizon: blocks of a candidate.
         known: frames that it starts from; the model's history if None.
     """
     known = known or config.history
     return shared_flops(config, known, horizon) + candidate_flops(config, known, horizon) * (samples * iterations)
 
 
-def reference_flops(config: ModelConfig | PatchConfig, samples: int, horizon: int, known: int) -> Flops:
-    """What the model's own `rollout` executes: every frame of every window, for every candidate."""
-    layer = _Layer.of(config)
-    actions = _reference_action_macs(config) + config.predictor.depth * layer.modulation
-    total = _flops(actions * (known - 1 + horizon), 0)
-    for step in range(horizon):
-        window = min(config.history, known + step)
-        keys = sum(range(1, window + 1)) * layer.tokens
-        total += _flops(config.predictor.depth * layer.tokens * window * layer.token, 0)
-        total += _flops(layer.into * window + layer.out * window ** isinstance(config, PatchConfig), 0)
-        total += _flops(0, config.predictor.depth * layer.attention(keys))
-    return total * samples
-
-
 def candidate_flops(config: ModelConfig | PatchConfig, known: int, horizon: int) -> Flops:
-    """Of one rollout of one candidate."""
-    layer = _Layer.of(config)
-    total = _flops(horizon * (_action_macs(config) + config.predictor.depth * layer.modulation), 0)
+    """One candidate in the fast rollout, from `known` frames on."""
+    sizes = Sizes.of(config)
+    total = Flops(2 * (horizon * (sizes.merged_action + sizes.out) + (horizon - 1) * sizes.into))
     for computed, seen in _windows(config.history, known, horizon):
-        total += layer.predict(config.predictor.depth, computed, seen)
-        total += _flops(layer.out, 0)
-    return total + _flops((horizon - 1) * layer.into, 0)
+        total += sizes.layers(computed, seen)
+    return total
 
 
 def shared_flops(config: ModelConfig | PatchConfig, known: int, horizon: int) -> Flops:
-    """Of what all candidates share: the frames before the newest, at each place in the window that they come to have."""
-    layer = _Layer.of(config)
-    past = known - 1
-    total = _flops(past * (_action_macs(config) + config.predictor.depth * layer.modulation) + known * layer.into, 0)
-    begins = {max(0, known + step - config.history) for step in range(horizon)}
-    for begin in (begin for begin in begins if begin < past):
-        total += layer.predict(config.predictor.depth, past - begin, past - begin) + _flops(layer.out, 0)
+    """What the fast rollout does once for all candidates: the frames before the newest, wherever they come to stand."""
+    sizes, past = Sizes.of(config), known - 1
+    total = Flops(2 * (past * sizes.merged_action + known * sizes.into))
+    for begin in {max(0, known + step - config.history) for step in range(horizon)}:
+        if begin < past:
+            total += sizes.layers(past - begin, past - begin) + Flops(2 * sizes.out)
     return total
+
+
+def reference_flops(config: ModelConfig | PatchConfig, known: int, horizon: int) -> Flops:
+    """One candidate in the model's own `rollout`: every frame of every window, in every layer."""
+    sizes, is_patch = Sizes.of(config), isinstance(config, PatchConfig)
+    total = Flops(2 * (known - 1 + horizon) * sizes.action)
+    for step in range(horizon):
+        window = min(config.history, known + step)
+        pairs = window * (window + 1) // 2 if is_patch else window**2  # of frames; the causal kernel masks the rest
+        total += Flops(2 * window * sizes.depth * sizes.frame, 2 * pairs * sizes.depth * sizes.attention)
+        total += Flops(2 * (window * (sizes.into + sizes.out) if is_patch else sizes.out))
+    return total
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Multiply-adds of a model's parts.
+
+    Attributes:
+        depth: layers.
+        query: of one frame's queries in one layer; keys and values take as much each.
+        mlp: of one frame in one layer, and the layer that follows attention.
+        attention: of one frame's tokens with those of one frame, in one layer.
+        into, out: of one frame before and after the layers.
+        action: of one action, with the modulations of all layers.
+        merged_action: the same with the action encoder's first two layers merged.
+        is_pooled: whether a frame is one token, whose attention to itself alone costs nothing.
+    """
+
+    depth: int
+    query: int
+    mlp: int
+    attention: int
+    into: int
+    out: int
+    action: int
+    merged_action: int
+    is_pooled: bool
+
+    @classmethod
+    def of(cls, config: ModelConfig | PatchConfig) -> Sizes:
+        """The parts of this model."""
+        predictor = config.predictor
+        inner = predictor.heads * predictor.head_dim
+        if isinstance(config, PatchConfig):
+            width, tokens, features = config.width, config.tokens, config.action_dim
+            into = out = tokens * width * config.encoder.width
+        else:
+            width, tokens, features = config.embedding_dim, 1, config.action_features or config.action_dim
+            into, out = 0, 2 * width * config.projector_dim
+        hidden = ACTION_MLP_RATIO * width
+        modulated = hidden * width + predictor.depth * 6 * width**2
+        return cls(
+            depth=predictor.depth,
+            query=tokens * width * inner,
+            mlp=tokens * width * (inner + 2 * predictor.mlp_dim),
+            attention=2 * inner * tokens**2,
+            into=into,
+            out=out,
+            action=config.action_dim * features + features * hidden + modulated,
+            merged_action=config.action_dim * hidden + modulated,
+            is_pooled=tokens == 1 and not isinstance(config, PatchConfig),
+        )
+
+    @property
+    def frame(self) -> int:
+        """All but attention of one frame in one layer."""
+        return 3 * self.query + self.mlp
+
+    def layers(self, computed: int, seen: int) -> Flops:
+        """The newest `computed` of `seen` frames through all layers, of which the last does only the newest."""
+        last = self.query + 2 * computed * self.query + self.mlp
+        keys = [number for number in range(seen - computed + 1, seen + 1) if number > 1 or not self.is_pooled]
+        newest = keys[-1] if keys else 0
+        return Flops(
+            2 * ((self.depth - 1) * computed * self.frame + last),
+            2 * ((self.depth - 1) * sum(keys) + newest) * self.attention,
+        )
+
+
+def _windows(history: int, known: int, horizon: int) -> Iterator[tuple[int, int]]:
+    """For each step, how many frames are computed and how many are seen; all anew once the window slides."""
+    oldest = -1
+    for step in range(horizon):
+        begin = max(0, known + step - history)
+        first = step if begin == oldest else max(0, begin - (known - 1))
+        oldest = begin
+        yield step + 1 - first, known + step - begin

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lewm_ros.config import PlannerConfig
 from lewm_ros.model import LeWorldModel
 from lewm_training.commands.arguments import CommandError
 from lewm_training.formats.released_names import to_released
@@ -80,13 +81,32 @@ def peer_solver(name: str, peer: nn.Module, action_dim: int, horizon: int, seed:
     return solver
 
 
+def peer_sizes(config: PlannerConfig) -> dict[str, int]:
+    """The sizes of a search under the reference's names."""
+    return {"num_samples": config.samples, "n_steps": config.iterations, "topk": config.elites}
+
+
 def peer_plan(solver: Any, z: Tensor, goal: Tensor) -> Tensor:
     """The blocks (T, A) that the solver finds from embeddings (H, D) towards a goal (D,)."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return solver.solve(_information(z, goal))["actions"][0]
+
+
+@torch.no_grad()
+def peer_costs(peer: nn.Module, z: Tensor, goal: Tensor, plans: Tensor) -> Tensor:
+    """The reference's costs (1, S) of plans (1, S, T, A) from embeddings (H, D) towards a goal (D,)."""
+    samples = plans.shape[1]
     information = {
+        name: tensor.unsqueeze(1).expand(1, samples, *tensor.shape[1:])
+        for name, tensor in _information(z, goal).items()
+    }
+    return peer.get_cost(information, plans)
+
+
+def _information(z: Tensor, goal: Tensor) -> dict[str, Tensor]:
+    return {
         "pixels": torch.zeros(1, len(z), 1),  # its shape tells how many frames there are
         "goal": torch.zeros(1, 1, 1),
         "emb": z.unsqueeze(0),
         "goal_emb": goal[None, None],
     }
-    with contextlib.redirect_stdout(io.StringIO()):
-        return solver.solve(information)["actions"][0]
