@@ -43,7 +43,7 @@ bench: $(INSTALLED) ## time encoding and planning on this machine
 	@$(BIN)/lewm bench inference
 
 clean: ## remove build outputs and demo/; .venv, data/ and runs/ stay
-	rm -rf build install log demo *.egg-info .pytest_cache .ruff_cache
+	rm -rf build install log demo *.egg-info .hypothesis .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(INSTALLED): setup.py setup.cfg

@@ -5,7 +5,13 @@ from glob import glob
 from setuptools import find_packages, setup
 
 PACKAGE = "lewm_ros"
-TEST = ["pytest"]
+IK = ["mink>=1.1"]
+ROSBAG = ["rosbags"]
+TEST = ["hypothesis", "pytest", *IK, *ROSBAG]
+# The reference, to compare with. The four after `transformers` are imported by its environments, but not declared.
+PEER = ["stable-worldmodel==0.1.1", "transformers", "imageio", "pygame", "pymunk", "shapely", "hdf5plugin"]
+LEROBOT = ["av", "pyarrow"]
+RAY = ["ray"]
 
 setup(
     name=PACKAGE,
@@ -45,9 +51,9 @@ setup(
     extras_require={
         # The ROS 2 Jazzy client library as wheels, for machines on which no ROS 2 is sourced.
         "ros": [
-            "cv-bridge",
             "ros-jazzy-diagnostic-msgs",
             "ros-jazzy-geometry-msgs",
+            "ros-jazzy-lifecycle-msgs",
             "ros-jazzy-rclpy",
             "ros-jazzy-rmw-fastrtps-cpp",
             "ros-jazzy-rosgraph-msgs",
@@ -56,8 +62,14 @@ setup(
             "ros-jazzy-std-srvs",
             "ros-jazzy-trajectory-msgs",
         ],
+        # Joint commands from end-effector deltas.
+        "ik": IK,
+        "rosbag": ROSBAG,
         "test": TEST,
-        "dev": [*TEST, "colcon-common-extensions", "ruff"],
+        "peer": PEER,
+        "lerobot": LEROBOT,
+        "ray": RAY,
+        "dev": [*TEST, *PEER, *LEROBOT, *RAY, "colcon-common-extensions", "ruff"],
     },
     entry_points={
         "console_scripts": [

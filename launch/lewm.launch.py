@@ -9,7 +9,7 @@ from __future__ import annotations
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
@@ -17,6 +17,7 @@ TOPICS = {
     "image": "camera frames (sensor_msgs/Image); compressed ones are read from IMAGE/compressed",
     "goal_image": "the view to bring about (sensor_msgs/Image, transient local)",
     "joint_states": "measured positions (sensor_msgs/JointState)",
+    "robot_description": "URDF that the limits are read from, if limits:=robot_description (std_msgs/String)",
     "joint_trajectory": "commands for joint_trajectory_controller (trajectory_msgs/JointTrajectory)",
     "commands": "commands for forward_command_controller (std_msgs/Float64MultiArray)",
     "twist": "commands for MoveIt Servo (geometry_msgs/TwistStamped)",
@@ -24,16 +25,31 @@ TOPICS = {
 }
 
 PARAMETERS = {
+    "autostart": "true: both nodes are configured and activated; false: `ros2 lifecycle set` does it",
     "checkpoint": "'default' or the path of a checkpoint's NAME.json",
     "device": "where the networks run: auto, cpu or cuda",
     "image_transport": "raw or compressed",
     "command_interface": "which of the command topics is used: joint_trajectory, commands or twist",
-    "autostart": "true: the arm moves as soon as a goal is there; false: only after /planner_node/enable",
+    "dry_run": "true: only ~/plan is published, no commands",
+    "enable_on_activate": "true: the arm moves as soon as a goal is there; false: only after /planner_node/enable",
+    "limits": "joint limits: panda, fr3, a YAML file or robot_description",
+    "on_surprise": "when the world is not as predicted: warn, stop or ignore",
+    "trace_file": "JSON file for the latencies of every plan, written at the end",
 }
 
 PARAMETER_TYPES = {
-    "encoder_node": {"checkpoint": str, "device": str, "image_transport": str},
-    "planner_node": {"checkpoint": str, "device": str, "command_interface": str, "autostart": bool},
+    "encoder_node": {"autostart": bool, "checkpoint": str, "device": str, "image_transport": str},
+    "planner_node": {
+        "autostart": bool,
+        "checkpoint": str,
+        "device": str,
+        "command_interface": str,
+        "dry_run": bool,
+        "enable_on_activate": bool,
+        "limits": str,
+        "on_surprise": str,
+        "trace_file": str,
+    },
 }
 
 
@@ -65,12 +81,12 @@ def generate_launch_description() -> LaunchDescription:
     )
 
 
-def start_nodes(context: LaunchContext) -> list[Node]:
+def start_nodes(context: LaunchContext) -> list[LifecycleNode]:
     """Both nodes; if one of them ends, so does the other, since neither is of use alone."""
     remappings = [(name, LaunchConfiguration(name)) for name in TOPICS]
     remappings.append(("image/compressed", [LaunchConfiguration("image"), "/compressed"]))
     return [
-        Node(
+        LifecycleNode(
             package="lewm_ros",
             executable=executable,
             name=executable,

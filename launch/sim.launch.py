@@ -8,7 +8,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
@@ -21,7 +21,14 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             DeclareLaunchArgument("use_sim_time", default_value="true", description="take the time from /clock"),
-            DeclareLaunchArgument("autostart", default_value="true", description="the arm moves from the start"),
+            DeclareLaunchArgument(
+                "autostart",
+                default_value="true",
+                description="true: all nodes are configured and activated; false: `ros2 lifecycle set` does it",
+            ),
+            DeclareLaunchArgument(
+                "enable_on_activate", default_value="true", description="the arm moves without /planner_node/enable"
+            ),
             DeclareLaunchArgument(
                 "sim_params",
                 default_value=PathJoinSubstitution([FindPackageShare("lewm_ros"), "config", "sim.yaml"]),
@@ -36,7 +43,7 @@ def generate_launch_description() -> LaunchDescription:
             ),
             # What is declared above takes precedence over the defaults that the included file declares.
             IncludeLaunchDescription(lewm),
-            Node(
+            LifecycleNode(
                 package="lewm_ros",
                 executable="sim_node",
                 name="sim_node",
@@ -44,6 +51,7 @@ def generate_launch_description() -> LaunchDescription:
                 parameters=[
                     LaunchConfiguration("sim_params"),
                     {
+                        "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
                         "task": ParameterValue(LaunchConfiguration("task"), value_type=str),
                         "seed": ParameterValue(LaunchConfiguration("seed"), value_type=int),
                         "goal_period_s": ParameterValue(LaunchConfiguration("goal_period_s"), value_type=float),

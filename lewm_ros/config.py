@@ -86,8 +86,8 @@ class ModelConfig:
 class PatchConfig:
     """The patch-token baseline: a frozen encoder, and a predictor of all patch tokens of the next frame.
 
-    The defaults are LeWorldModel's sizes, so that the two differ in tokens per frame alone. With `timm_name` the encoder
-    is timm's model of that name; image, patch and width of `encoder` must then say what it is.
+    The defaults are LeWorldModel's sizes, so that the two differ in tokens per frame alone. With `timm_name`, the
+    encoder is timm's model of that name; image, patch and width of `encoder` must then say what it is.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -226,12 +226,16 @@ class PatchTrainConfig:
 
 @dataclass(frozen=True)
 class ProposalTrainConfig:
-    """How the proposal is trained on a checkpoint's embeddings, with pairs of frames at most `longest_s` apart.
+    """How proposal and gap are trained on a checkpoint's embeddings, with pairs of frames at most `longest_s` apart.
 
-    `noise` is added to the embeddings, since in the loop the proposal also sees predicted ones.
+    `noise` is added to the embeddings, since in the loop the two also see predicted ones. With `gap` null, none is
+    trained. `gap_expectile` says where its estimate lies, between the fewest (0) and the most (1) blocks that led from
+    one frame to the other.
     """
 
     proposal: ProposalConfig = field(default_factory=ProposalConfig)
+    gap: GapConfig | None = field(default_factory=GapConfig)
+    gap_expectile: float = 0.02
     longest_s: float = 4.0
     steps: int = 4000
     batch_size: int = 1024
@@ -239,6 +243,14 @@ class ProposalTrainConfig:
     weight_decay: float = 1e-2
     noise: float = 0.1
     validation_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        _require(0.0 < self.gap_expectile < 1.0, "gap_expectile", "between 0 and 1")
+        _require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
+        for key in ("steps", "batch_size"):
+            _require(getattr(self, key) >= 1, key, "at least 1")
+        for key in ("longest_s", "learning_rate"):
+            _require(getattr(self, key) > 0.0, key, "above 0")
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ class Processes:
         self.running.append(process)
         return process
 
+    def assert_running(self) -> None:
+        """Fail with the last words of a process that has ended by itself."""
+        for process in self.running:
+            assert process.poll() is None, f"{process.args[2]} has ended: {process.communicate()[1][-2000:]}"
+
     def interrupt(self) -> list[tuple[int, str]]:
         """Send SIGINT to all; returns exit status and stderr of each."""
         for process in self.running:
@@ -61,9 +66,10 @@ class Processes:
 
 
 class Probe:
-    """A node of the test's own: keeps what it hears, publishes, calls services."""
+    """A node of the test's own: keeps what it hears, publishes, calls services; waits only while `processes` run."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Processes | None = None) -> None:
+        self._processes = processes or Processes()
         self._context = Context()
         rclpy.init(args=[], context=self._context)
         self.node = Node("probe", context=self._context)
@@ -90,6 +96,7 @@ class Probe:
     def wait(self, holds: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> None:
         end_s = time.monotonic() + timeout_s
         while not holds():
+            self._processes.assert_running()
             assert time.monotonic() < end_s, f"waited in vain for {what}; diagnostics: {self.messages()}"
             self._executor.spin_once(0.02)
 

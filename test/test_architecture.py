@@ -1,4 +1,4 @@
-"""The arrows of the design: config <- robot <- {model, planning, sim} <- {nodes, training}; only nodes knows ROS."""
+"""The arrows: config <- robot <- {model, planning, sim}, observation <- {nodes, training}; only nodes knows ROS."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ MAY_IMPORT = {
     "model": {"config", "robot"},
     "planning": {"config", "robot"},
     "sim": {"config", "robot"},
-    "nodes": {"config", "robot", "model", "planning", "sim"},
-    "training": {"config", "robot", "model", "planning", "sim"},
+    "observation": {"config", "robot"},
+    "nodes": {"config", "robot", "model", "planning", "sim", "observation"},
+    "training": {"config", "robot", "model", "planning", "sim", "observation"},
 }
 MODULES = sorted(file for folder in ("lewm_ros", "training") for file in (ROOT / folder).rglob("*.py"))
 WITHOUT_ROS = [file for file in MODULES if "nodes" not in file.parts]

@@ -13,16 +13,11 @@ pytest.importorskip("rclpy")
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
-from lewm_ros.nodes.conversions import (
-    compressed_to_rgb,
-    embedding_to_image,
-    image_to_embedding,
-    image_to_rgb,
-    joint_positions,
-    ns_to_stamp,
-    rgb_to_image,
-    stamp_to_ns,
-)
+from lewm_ros.nodes.conversions import embedding_to_image, ns_to_stamp, rgb_to_image
+from lewm_ros.observation.embeddings import image_to_embedding
+from lewm_ros.observation.images import compressed_to_rgb, image_to_rgb
+from lewm_ros.observation.joints import joint_positions
+from lewm_ros.observation.stamps import stamp_to_ns
 
 NAMES = ("a", "b", "c")
 

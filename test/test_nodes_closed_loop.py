@@ -24,7 +24,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.model.checkpoint import load_checkpoint
 from lewm_ros.model.pixels import fit_frame, normalise_pixels
-from lewm_ros.nodes.conversions import NS_PER_S, image_to_embedding, image_to_rgb, joint_positions, stamp_to_ns
+from lewm_ros.observation.embeddings import image_to_embedding
+from lewm_ros.observation.images import image_to_rgb
+from lewm_ros.observation.joints import joint_positions
+from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 from lewm_ros.robot.arm import PANDA
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -66,7 +69,8 @@ class Loop:
 
 @pytest.fixture(scope="module")
 def loop(checkpoint_path: Path) -> Iterator[Loop]:
-    probe, processes = Probe(), Processes()
+    processes = Processes()
+    probe = Probe(processes)
     shared = {"checkpoint": checkpoint_path, "device": "cpu", "use_sim_time": True}
     small = {"planner__samples": 16, "planner__elites": 4, "planner__iterations": 2, "planner__horizon": 2}
     processes.start(node_command("sim_node", image_size=32, seed=3))

@@ -15,8 +15,9 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from lewm_ros.config import PlannerConfig
 from lewm_ros.nodes.control_loop import ControlLoop
-from lewm_ros.nodes.conversions import NS_PER_S, ns_to_stamp
+from lewm_ros.nodes.conversions import ns_to_stamp
 from lewm_ros.nodes.sim_commands import Hold, Trajectory, Twist
+from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.planning.planner import Decision
 from lewm_ros.robot.arm import PANDA
@@ -30,7 +31,9 @@ def scheduled_loop() -> ControlLoop:
     """Closed at T0; in control step n of blocks 1 and 2, joint 1 moves by n / 1000 rad."""
     planner = RecedingHorizonPlanner(None, PlannerConfig(knots_per_block=5), joint_delta_space(), history=3)
     steps = np.arange(5, 15).reshape(2, 5, 1) / 1000.0
-    planner.adopt(Decision(1, np.pad(steps, ((0, 0), (0, 0), (0, 6))), 0.0), first_free=1)
+    actions = np.pad(steps, ((0, 0), (0, 0), (0, 6)))
+    decision = Decision(block=1, actions=actions, cost=0.0, status="found", elites=actions[np.newaxis], iterations=1)
+    planner.adopt(decision, first_free=1)
     return ControlLoop(planner, T0_NS, T0_NS + STEP_NS // 2)
 
 

@@ -38,7 +38,7 @@ def test_missing_checkpoint_ends_a_process_with_one_line(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("main", "parameters", "right"),
     [
-        (encoder_node.main, {"checkpont": "default"}, "'checkpont' is unknown; known: checkpoint"),
+        (encoder_node.main, {"checkpont": "default"}, "'checkpont' is unknown; known: autostart, checkpoint"),
         (encoder_node.main, {"image_transport": "theora"}, "known: raw, compressed"),
         (planner_node.main, {"planner.sampels": 3}, "'planner.sampels' is unknown"),
         (
@@ -125,7 +125,8 @@ class Arm:
 @pytest.fixture(scope="module")
 def arm(checkpoint_path: Path) -> Iterator[Arm]:
     """An encoder and a planner that are not connected to each other: the planner hears only what a test publishes."""
-    probe, processes = Probe(), Processes()
+    processes = Processes()
+    probe = Probe(processes)
     processes.start(node_command("encoder_node", checkpoint=checkpoint_path, device="cpu"))
     small = {"planner__samples": 8, "planner__elites": 2, "planner__iterations": 1, "planner__horizon": 2}
     aside = [
@@ -180,7 +181,7 @@ def test_unknown_encoding_is_an_error_and_publishes_nothing(arm: Arm) -> None:
     arm.frame = Image(encoding="rgb888", height=2, width=2, step=6, data=array("B", bytes(12)))
     wait_for_status(arm.probe, "encoder_node", DiagnosticStatus.ERROR, "'rgb888'")
     assert not embeddings
-    arm.frame = rgb_to_image(np.zeros((24, 32, 3), np.uint8), Header())
+    arm.frame = rgb_to_image(np.arange(24 * 32 * 3).reshape(24, 32, 3).astype(np.uint8), Header())
     arm.probe.wait(lambda: embeddings, "an embedding, once the frames are sound")
     wait_for_status(arm.probe, "encoder_node", DiagnosticStatus.OK, "encoding")
 
@@ -208,7 +209,7 @@ def test_planner_moves_only_on_sound_and_fresh_inputs(arm: Arm, checkpoint_path:
     arm.embedding = np.zeros(16, np.float32)
     assert_moving(arm)
     arm.embedding = None
-    wait_for_status(probe, "planner_node", DiagnosticStatus.ERROR, "embedding: newest stamp is")
+    wait_for_status(probe, "planner_node", DiagnosticStatus.ERROR, "embedding: nothing new for 2 s")
     assert_at_rest(arm)
     arm.embedding = np.zeros(16, np.float32)
     assert_moving(arm)

@@ -17,8 +17,10 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64
 
 from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
-from lewm_ros.nodes.conversions import embedding_to_image, joint_positions, stamp_to_ns
+from lewm_ros.nodes.conversions import embedding_to_image
 from lewm_ros.nodes.qos import LATCHED
+from lewm_ros.observation.joints import joint_positions
+from lewm_ros.observation.stamps import stamp_to_ns
 from lewm_ros.robot.arm import PANDA
 
 
@@ -29,7 +31,8 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
     hand = Checkpoint(random_model(), space)
     path = save_checkpoint(hand, tmp_path_factory.mktemp("checkpoint") / "hand")
     small = {"planner__samples": 8, "planner__elites": 2, "planner__iterations": 1, "planner__horizon": 2}
-    probe, processes = Probe(), Processes()
+    processes = Processes()
+    probe = Probe(processes)
     processes.start(node_command("sim_node", image_size=32, goal_period_s=0.5))
     processes.start(
         node_command(
@@ -65,9 +68,10 @@ def test_goals_come_by_the_clock_without_moving_the_arm(probe: Probe) -> None:
 def test_twists_move_the_hand(probe: Probe) -> None:
     embedding = probe.node.create_publisher(Image, "embedding", 1)
     goal = probe.node.create_publisher(Image, "goal_embedding", LATCHED)
-    # The encoder's part: any embedding will do for a random model.
+    # The encoder's part: any embedding will do for a random model, but not always the same one.
+    random = np.random.default_rng(0)
     probe.node.create_subscription(
-        Image, "image", lambda m: embedding.publish(embedding_to_image(np.zeros(16, np.float32), m.header)), 1
+        Image, "image", lambda m: embedding.publish(embedding_to_image(random.random(16, np.float32), m.header)), 1
     )
     probe.wait(lambda: probe.heard["joint_states"], "joint states")
     goal.publish(embedding_to_image(np.ones(16, np.float32), probe.heard["joint_states"][-1].header))

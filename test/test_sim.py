@@ -22,6 +22,7 @@ from lewm_ros.sim.cube_tasks import cube_on_table, hand_down, wrap, yaw_of
 from lewm_training.collect import EE_DELTA_LIMIT, RECIPES, CollectConfig, collect, record_episode
 from lewm_training.dataset import DatasetError, EpisodeDataset
 from lewm_training.experts import Expert, PickPlaceExpert, PushExpert
+from lewm_training.spread import over_processes
 
 CUBE_TASKS = ("push", "pick_place")
 STEPS = 8
@@ -289,7 +290,7 @@ def test_actions_are_those_of_the_recipe_and_move_the_arm(task: str) -> None:
 
 
 def test_collect_writes_one_dataset(tmp_path: Path) -> None:
-    out = collect(config("push"), tmp_path / "push.h5", processes=1)
+    out = collect(config("push"), tmp_path / "push.h5", over_processes(1))
     dataset = EpisodeDataset.open(out)
     assert dataset.lengths.tolist() == [STEPS, STEPS]
     assert dataset.offsets.tolist() == [0, STEPS]
@@ -302,6 +303,7 @@ def test_collect_writes_one_dataset(tmp_path: Path) -> None:
         "ee_position": (3,),
         "ee_quaternion": (4,),
         "object_pose": (7,),
+        "contact": (1,),
         "object_goal": (7,),
     }
     assert all(len(column) == 2 * STEPS for column in dataset.columns.values())
@@ -338,7 +340,7 @@ def test_an_interrupted_collect_keeps_what_was_finished(tmp_path: Path) -> None:
     # A mark in the finished episode shows that it is not recorded again.
     with h5py.File(first, "r+") as file:
         file["gripper"][:] = 7.0
-    dataset = EpisodeDataset.open(collect(config("reach", finished + 1), out, processes=1))
+    dataset = EpisodeDataset.open(collect(config("reach", finished + 1), out, over_processes(1)))
     assert len(dataset.lengths) == finished + 1
     assert np.all(dataset.columns["gripper"][:STEPS] == 7.0)
     assert not first.parent.exists()
@@ -349,4 +351,4 @@ def test_collect_refuses_to_mix_settings(tmp_path: Path) -> None:
     parts.mkdir()
     (parts / "settings.json").write_text('{"task": "push"}', encoding="utf-8")
     with pytest.raises(DatasetError, match=r"reach\.parts: holds episodes recorded with other settings"):
-        collect(config("reach"), tmp_path / "reach.h5", processes=1)
+        collect(config("reach"), tmp_path / "reach.h5", over_processes(1))

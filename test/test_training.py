@@ -1,65 +1,35 @@
-"""Training on a toy dataset: it learns, resumes to the same weights, and refuses what it cannot use."""
+"""Training on a toy dataset: what a run leaves behind, what it learns, and what it refuses."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
 from conftest import small_model_config
+from toy_training import EPISODES, STEPS, assert_same_state, state_of, toy_config, toy_trainer, write_bars
 
-from lewm_ros.config import ProposalConfig, ProposalTrainConfig, TrainConfig
+from lewm_ros.config import ConfigError, ProposalConfig, ProposalTrainConfig, TrainConfig, load
 from lewm_ros.model.checkpoint import load_checkpoint
-from lewm_training.dataset import DatasetError, EpisodeDataset, merge_episodes, write_episode
-from lewm_training.probe import embed, linear_probe
+from lewm_training.dataset import DatasetError, EpisodeDataset
+from lewm_training.embeddings import embed
 from lewm_training.proposal import train_proposal
-from lewm_training.train import Trainer, effective_rank
+from lewm_training.train import Trainer
+from lewm_training.windows import read_ahead
 
-EPISODES, STEPS = 6, 40
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def dataset_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six short episodes of a bright bar whose place is joint 1; two of them share an anchor."""
-    folder, rng, parts = tmp_path_factory.mktemp("dataset"), np.random.default_rng(0), []
-    for number in range(EPISODES):
-        action = np.zeros((STEPS, 7), dtype=np.float32)
-        action[:, 0] = rng.normal(0.0, 0.02, STEPS)
-        joints = np.zeros((STEPS, 7), dtype=np.float32)
-        joints[:, 0] = 0.5 + np.concatenate([[0.0], np.cumsum(action[:-1, 0])])
-        bar = np.abs(np.arange(32) - 32 * joints[:, :1]) < 4
-        pixels = np.broadcast_to(255 * bar[:, None, :, None], (STEPS, 32, 32, 3)).astype(np.uint8)
-        part = folder / f"{number}.h5"
-        columns = {"pixels": pixels, "action": action, "proprio": joints, "ee_position": joints[:, :3]}
-        write_episode(part, columns, {"number": number, "anchor": 0 if number < 2 else None})
-        parts.append(part)
-    meta = {
-        "action_space": "joint_delta",
-        "limit": [0.05] * 7,
-        "control_hz": 20.0,
-        "joint_names": [f"panda_joint{i}" for i in range(1, 8)],
-    }
-    merge_episodes(parts, folder / "toy.h5", meta)
-    return folder / "toy.h5"
-
-
-def config(**changes: object) -> TrainConfig:
-    sizes = {"batch_size": 8, "steps_per_epoch": 3, "validation_fraction": 0.2, "validation_windows": 8}
-    return TrainConfig(
-        model=small_model_config(), **{**sizes, "probe_frames": 20, "epochs": 2, "precision": "fp32", **changes}
-    )
-
-
-def train(path: Path, folder: Path, **changes: object) -> dict[str, torch.Tensor]:
-    trainer = Trainer(config(**changes), EpisodeDataset.open(path), folder, seed=0, device="cpu")
-    return trainer.run().model.state_dict()
+    return write_bars(tmp_path_factory.mktemp("dataset"))
 
 
 def test_a_run_leaves_a_checkpoint_curves_and_a_log(dataset_path: Path, tmp_path: Path) -> None:
-    train(dataset_path, tmp_path)
+    toy_trainer(dataset_path, tmp_path).run()
     checkpoint = load_checkpoint(tmp_path / "model")
     assert checkpoint.provenance["seed"] == 0
     assert checkpoint.provenance["metrics"]["epoch"] == 2
@@ -69,40 +39,78 @@ def test_a_run_leaves_a_checkpoint_curves_and_a_log(dataset_path: Path, tmp_path
     assert any((tmp_path / "tensorboard").iterdir())
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(dataset_path: Path, tmp_path: Path) -> None:
-    straight = train(dataset_path, tmp_path / "straight")
-    dataset = EpisodeDataset.open(dataset_path)
-    interrupted = Trainer(config(), dataset, tmp_path / "interrupted", seed=0, device="cpu")
-    after_one_epoch = interrupted.validate
-
-    def interrupt_in_the_second() -> dict[str, object]:
-        if interrupted.epoch == 1:
-            raise KeyboardInterrupt
-        return after_one_epoch()
-
-    interrupted.validate = interrupt_in_the_second  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.run()
-    resumed = train(dataset_path, tmp_path / "interrupted")
-    for name, tensor in straight.items():
-        torch.testing.assert_close(resumed[name], tensor, msg=name)
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(dataset_path: Path, tmp_path: Path) -> None:
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        Trainer(toy_config(epochs=1), EpisodeDataset.open(dataset_path), tmp_path / name, seed, "cpu").run()
+    one, again, other = (state_of(tmp_path / name) for name in ("one", "again", "other"))
+    assert_same_state(one, again)
+    assert any(not torch.equal(value, other["model"][name]) for name, value in one["model"].items())
 
 
-def test_a_run_folder_of_another_configuration_is_refused(dataset_path: Path, tmp_path: Path) -> None:
-    train(dataset_path, tmp_path)
-    with pytest.raises(DatasetError, match="another configuration"):
-        train(dataset_path, tmp_path, batch_size=16)
+@pytest.mark.parametrize("name", ["nano", "tiny"])
+def test_the_recipes_are_complete(name: str) -> None:
+    path = ROOT / "config" / f"train_{name}.yaml"
+    recipe = load(TrainConfig, path)
+    assert (recipe.ema, recipe.straightening, recipe.rollout_blocks, recipe.compile) == (0.0, 0.0, 1, False)
+    for key in ("ema", "straightening", "rollout_blocks", "compile", "warmup_fraction", "gradient_clip", "precision"):
+        assert f"\n{key}: " in path.read_text(encoding="utf-8")
+
+
+def test_the_learning_rate_warms_up_and_falls_as_a_cosine(dataset_path: Path, tmp_path: Path) -> None:
+    config = {"epochs": 10, "steps_per_epoch": 11, "warmup_fraction": 10 / 110, "learning_rate": 1.0}
+    trainer = toy_trainer(dataset_path, tmp_path, **config)
+    # Ten steps up; the cosine spans the 100 after them, so that half is left after 50 and nothing at the end.
+    assert [trainer.learning_rate(step) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+    assert [trainer.learning_rate(step) for step in (60, 110)] == pytest.approx([0.5, 0.0])
+
+
+def test_an_average_of_the_weights_is_validated_and_written_if_asked_for(dataset_path: Path, tmp_path: Path) -> None:
+    trainer = toy_trainer(dataset_path, tmp_path, ema=0.5, epochs=1, steps_per_epoch=1)
+    trainer.run()
+    first = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    written = dict(load_checkpoint(tmp_path / "model").model.named_parameters())
+    for name, value in first.items():  # an average starts at the first weights it sees
+        assert torch.equal(value, written[name])
+    trainer.model.train()
+    trainer._train_epoch()
+    for name, value in trainer.evaluated.named_parameters():
+        torch.testing.assert_close(value, 0.5 * first[name] + 0.5 * dict(trainer.model.named_parameters())[name])
+
+
+@pytest.mark.parametrize("stem_channels", [(), (8, 16)], ids=["linear patches", "stem"])
+def test_bf16_trains(stem_channels: tuple[int, ...], dataset_path: Path, tmp_path: Path) -> None:
+    model = small_model_config(stem_channels)
+    toy_trainer(dataset_path, tmp_path, model=model, precision="bf16").run()
+    metrics = load_checkpoint(tmp_path / "model").provenance["metrics"]
+    assert all(np.isfinite(value).all() for value in metrics.values())
+
+
+def test_a_run_folder_of_another_run_is_refused(dataset_path: Path, tmp_path: Path) -> None:
+    toy_trainer(dataset_path, tmp_path, epochs=1).run()
+    with pytest.raises(ConfigError, match="another config"):
+        toy_trainer(dataset_path, tmp_path, epochs=1, batch_size=16).run()
+    with pytest.raises(ConfigError, match="another seed"):
+        Trainer(toy_config(epochs=1), EpisodeDataset.open(dataset_path), tmp_path, 1, "cpu").run()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(dataset_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="epoch 1/2: the loss is not finite; lower learning_rate"):
+        toy_trainer(dataset_path, tmp_path, learning_rate=1e30, warmup_fraction=0.0, steps_per_epoch=5).run()
+    assert not (tmp_path / "state.pt").exists()
 
 
 def test_anchored_windows_come_from_one_anchor(dataset_path: Path, tmp_path: Path) -> None:
     dataset = EpisodeDataset.open(dataset_path)
     assert [list(group) for group in dataset.anchored_episodes(np.arange(EPISODES))] == [[0, 1]]
-    train(dataset_path, tmp_path, anchored_fraction=0.5)
+    sampler = toy_trainer(dataset_path, tmp_path, anchored_fraction=0.5).sampler
+    for starts in sampler.batches(np.random.default_rng(0), steps=3):
+        assert len(starts) == 8
+        assert (starts[4:] // STEPS <= 1).all()
 
 
 def test_a_proposal_learns_which_way_the_bar_went(dataset_path: Path, tmp_path: Path) -> None:
-    train(dataset_path, tmp_path)
-    training = ProposalTrainConfig(ProposalConfig(width=32), longest_s=1.0, steps=300, batch_size=64, noise=0.0)
+    toy_trainer(dataset_path, tmp_path).run()
+    training = ProposalTrainConfig(ProposalConfig(width=32), longest_s=1.0, steps=600, batch_size=64, noise=0.0)
     dataset = EpisodeDataset.open(dataset_path)
     checkpoint, metrics = train_proposal(load_checkpoint(tmp_path / "model"), dataset, training, 0)
     z = torch.from_numpy(embed(checkpoint.model, dataset, np.arange(STEPS))).float()
@@ -123,6 +131,31 @@ def test_windows_are_frames_at_block_boundaries_and_the_actions_between(dataset_
     np.testing.assert_array_equal(actions[0].reshape(10, 7), dataset.columns["action"][rows[0] : rows[0] + 10])
 
 
+def test_windows_reach_the_device_as_they_were_read(dataset_path: Path, tmp_path: Path) -> None:
+    reader = toy_trainer(dataset_path, tmp_path).reader
+    pixels, blocks = reader.read(np.array([0, 3]), frames=2)
+    assert pixels.dtype == torch.uint8
+    assert blocks.shape == (2, 1, 35)
+    on_device, _ = reader.to_device((pixels, blocks))
+    assert on_device.shape == (2, 2, 3, 32, 32)
+    # White is (1 - 0.485) / 0.229 in the red channel.
+    assert on_device[0, 0, 0].max().item() == pytest.approx(2.2489, abs=1e-4)
+
+
+def test_batches_are_read_ahead_in_order_and_errors_come_through() -> None:
+    assert list(read_ahead(lambda batch: batch, range(20))) == list(range(20))
+
+    def third_fails(batch: int) -> int:
+        if batch == 2:
+            raise DatasetError("frame 2 cannot be decoded")
+        return batch
+
+    batches = read_ahead(third_fails, range(20))
+    assert [next(batches), next(batches)] == [0, 1]
+    with pytest.raises(DatasetError, match="frame 2"):
+        next(batches)
+
+
 def test_no_window_crosses_an_episode(dataset_path: Path) -> None:
     dataset = EpisodeDataset.open(dataset_path)
     starts = dataset.window_starts(np.arange(EPISODES), span=16)
@@ -136,40 +169,9 @@ def test_training_and_validation_episodes_are_disjoint(dataset_path: Path) -> No
     assert len(train_episodes) + len(held_out) == EPISODES
 
 
-def test_an_action_that_is_not_finite_is_named(dataset_path: Path, tmp_path: Path) -> None:
-    path = tmp_path / "bad.h5"
-    path.write_bytes(dataset_path.read_bytes())
-    with h5py.File(path, "r+") as file:
-        file["action"][STEPS + 3] = np.nan
-    with pytest.raises(DatasetError, match="not finite in episode 1, row 3"):
-        EpisodeDataset.open(path)
-
-
-def test_a_missing_column_and_a_missing_file_are_named(dataset_path: Path, tmp_path: Path) -> None:
-    path = tmp_path / "bad.h5"
-    path.write_bytes(dataset_path.read_bytes())
-    with h5py.File(path, "r+") as file:
-        del file["action"]
-    with pytest.raises(DatasetError, match="column 'action' is missing"):
-        EpisodeDataset.open(path)
-    with pytest.raises(DatasetError, match="no such file"):
-        EpisodeDataset.open(tmp_path / "nowhere.h5")
-
-
-def test_frames_of_another_size_are_refused(dataset_path: Path, tmp_path: Path) -> None:
+def test_a_dataset_that_does_not_fit_the_model_is_refused(dataset_path: Path, tmp_path: Path) -> None:
+    dataset = EpisodeDataset.open(dataset_path)
     with pytest.raises(DatasetError, match="frames are 32x32 px, the model takes 224x224"):
-        Trainer(TrainConfig(), EpisodeDataset.open(dataset_path), tmp_path, seed=0, device="cpu")
-
-
-def test_a_linear_probe_reads_a_linear_label_and_not_noise() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(400, 5))
-    y = np.stack([x @ np.arange(5.0), rng.normal(size=400)], axis=1)
-    r2, _ = linear_probe(x[:300], y[:300], x[300:], y[300:])
-    assert r2[0] > 0.99
-    assert r2[1] < 0.1
-
-
-def test_effective_rank_counts_directions() -> None:
-    assert effective_rank(np.eye(8)) == pytest.approx(8.0)
-    assert effective_rank(np.diag([1.0] * 2 + [0.0] * 6)) == pytest.approx(2.0, rel=1e-3)
+        Trainer(TrainConfig(), dataset, tmp_path, seed=0, device="cpu")
+    with pytest.raises(DatasetError, match="actions have 7 numbers, which do not divide the model's action_dim 36"):
+        toy_trainer(dataset_path, tmp_path, model=replace(toy_config().model, action_dim=36))

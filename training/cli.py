@@ -11,10 +11,26 @@ from typing import Any
 
 from lewm_ros.config import ConfigError
 from lewm_ros.model.checkpoint import CheckpointError
-from lewm_training.commands import bench_inference, collect, demo, evaluate, info, probe, train, train_proposal
+from lewm_training.commands import (
+    bench_inference,
+    bench_loader,
+    bench_memory,
+    bench_planning,
+    bench_safety,
+    collect,
+    demo,
+    evaluate,
+    export,
+    import_,
+    info,
+    probe,
+    train,
+    train_proposal,
+)
 from lewm_training.commands.arguments import CommandError
 from lewm_training.dataset import DatasetError
 from lewm_training.processes import ProcessError
+from lewm_training.spread import SpreadError
 
 COMMANDS = {
     "collect": collect,
@@ -23,10 +39,16 @@ COMMANDS = {
     "eval": evaluate,
     "probe": probe,
     "demo": demo,
+    "import": import_,
+    "export": export,
     "info": info,
 }
 BENCHES = {
     "inference": bench_inference,
+    "planning": bench_planning,
+    "loader": bench_loader,
+    "memory": bench_memory,
+    "safety": bench_safety,
 }
 
 
@@ -35,17 +57,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         figures = options.run(options)
-    except (CheckpointError, CommandError, ConfigError, DatasetError, ProcessError) as error:
+    except (CheckpointError, CommandError, ConfigError, DatasetError, ProcessError, SpreadError) as error:
         sys.stderr.write(f"lewm {options.command}: {error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write(f"lewm {options.command}: interrupted; what was finished is kept, run it again to go on\n")
         return 130
+    if not figures:  # one of several processes, of which the first reports
+        return 0
     text = json.dumps(figures, indent=2)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(_summary(figures))
+    sys.stdout.write(options.summary(figures))
     return 0
 
 
@@ -67,7 +91,7 @@ def _add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: 
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
     module.add_arguments(parser)
-    parser.set_defaults(run=module.run)
+    parser.set_defaults(run=module.run, summary=getattr(module, "summary", _summary))
 
 
 def _summary(figures: dict[str, Any]) -> str:

@@ -1,13 +1,10 @@
-"""Record episodes of the simulated arm in parallel processes."""
+"""Record episodes of the simulated arm, in parallel."""
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import shutil
-import signal
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,9 +16,11 @@ from tqdm import tqdm
 
 from lewm_ros.robot.arm import PANDA, Array
 from lewm_ros.sim import Problem, SimArm, apply_action, make_task
-from lewm_training.dataset import DatasetError, merge_episodes, write_episode
+from lewm_training.dataset import merge_episodes, write_episode
+from lewm_training.dataset.writing import parts_folder
 from lewm_training.experts import Expert, PickPlaceExpert, PushExpert
 from lewm_training.exploration import ANCHORS, KINDS, Explorer
+from lewm_training.spread import Spread
 
 JOINT_DELTA_LIMIT_RAD = (0.05,) * 7
 """Largest change per control step: 1 rad/s at 20 Hz, under half of the Panda's velocity limits."""
@@ -139,32 +138,34 @@ def observe(arm: SimArm) -> dict[str, NDArray[Any]]:
     }
     if arm.has_cube:
         row["object_pose"] = arm.cube_pose.astype(np.float32)
+        row["contact"] = np.array([arm.touches_cube], dtype=np.float32)
     return row
 
 
-def _record_part(job: tuple[CollectConfig, int, Path]) -> int:
-    config, number, path = job
-    write_episode(path, *record_episode(config, number))
-    return number
-
-
-def collect(config: CollectConfig, out: Path, processes: int) -> Path:
+def collect(config: CollectConfig, out: Path, spread: Spread) -> Path:
     """Record all episodes of `config` into the HDF5 file `out`; episodes already recorded are kept.
 
-    Finished episodes wait in `OUT.parts/` until all are there, so that an interrupted run can go on.
+    Finished episodes wait in `OUT.parts/` until all are there, so that an interrupted run can go on. The file does not
+    depend on where they were simulated.
+
+    Args:
+        config: what to record.
+        out: the file to write.
+        spread: where episodes are simulated.
 
     Raises:
         DatasetError: the episodes that wait there were recorded with other settings.
+        SpreadError: a worker was lost; finished episodes are kept.
     """
     recipe = RECIPES[config.task]
     settings = asdict(config) | {"steps": config.steps or recipe.steps}
-    folder = _parts_folder(out, settings)
+    folder = parts_folder(out, {name: value for name, value in settings.items() if name != "episodes"})
     parts = [folder / f"{number:06d}.h5" for number in range(config.episodes)]
-    jobs = [(config, number, part) for number, part in enumerate(parts) if not part.exists()]
-    with multiprocessing.get_context("spawn").Pool(processes, _leave_interrupts_to_parent) as pool:
-        finished: Iterable[int] = pool.imap_unordered(_record_part, jobs)
-        for _ in tqdm(finished, total=len(jobs), desc=f"collect {config.task}", unit="episode"):
-            pass
+    left = [number for number, part in enumerate(parts) if not part.exists()]
+    episodes = spread(partial(record_episode, config), left)
+    bar = {"total": len(parts), "initial": len(parts) - len(left), "unit": "episode"}
+    for number, (columns, notes) in tqdm(episodes, desc=f"collect {config.task}", **bar):
+        write_episode(parts[number], columns, notes)
     meta = {
         "config": settings,
         "action_space": recipe.action_space,
@@ -175,19 +176,3 @@ def collect(config: CollectConfig, out: Path, processes: int) -> Path:
     merge_episodes(parts, out, meta)
     shutil.rmtree(folder)
     return out
-
-
-def _parts_folder(out: Path, settings: dict[str, Any]) -> Path:
-    """The folder of finished episodes, which must all come from the same settings, their number aside."""
-    folder = out.with_suffix(".parts")
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / "settings.json"
-    text = json.dumps({name: value for name, value in settings.items() if name != "episodes"})
-    if note.exists() and note.read_text(encoding="utf-8") != text:
-        raise DatasetError(f"{folder}: holds episodes recorded with other settings; choose another --out or remove it")
-    note.write_text(text, encoding="utf-8")
-    return folder
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

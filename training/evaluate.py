@@ -49,12 +49,20 @@ def evaluate_direct(
     Returns:
         the report that `lewm eval` writes.
     """
+    checkpoint.require_arm()
     task = make_task(task_name)
     space = checkpoint.action_space
     arm = SimArm(space.control_hz, checkpoint.model.config.encoder.image_size, cube=task.needs_cube)
     device = next(checkpoint.model.parameters()).device
     planner = RecedingHorizonPlanner(
-        checkpoint.model, config, space, checkpoint.model.config.history, device, seed, checkpoint.proposal
+        checkpoint.model.planning_model(config.precision),
+        config,
+        space,
+        checkpoint.model.config.history,
+        device,
+        seed,
+        checkpoint.proposal,
+        checkpoint.gap,
     )
     reached, random = [], []
     problems = draw_problems(task, arm, seed)

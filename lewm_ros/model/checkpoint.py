@@ -14,13 +14,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lewm_ros.config import ModelConfig, ProposalConfig, from_mapping, to_mapping
+from lewm_ros.config import GapConfig, ModelConfig, PatchConfig, ProposalConfig, from_mapping, to_mapping
+from lewm_ros.model.gap import FrameGap
 from lewm_ros.model.lewm import LeWorldModel
+from lewm_ros.model.patch import PatchWorldModel
 from lewm_ros.model.proposal import Proposal
-from lewm_ros.robot.action_space import ActionSpace
+from lewm_ros.robot.action_space import ARM_KINDS, ActionSpace
 
 ASSETS = Path(__file__).parents[1] / "assets"
 FORMAT = 1
+
+KINDS = {"lewm": (ModelConfig, LeWorldModel), "patch": (PatchConfig, PatchWorldModel)}
+"""The configuration and the class of each kind of model; a checkpoint that names none is of the first."""
+
+HEADS = {"proposal": ProposalConfig, "gap": GapConfig}
+"""What may stand beside the model, its weights under this name and a dot."""
 
 
 class CheckpointError(ValueError):
@@ -31,12 +39,25 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """A model with what it was trained for. `provenance` holds command, seed, dataset, hardware, time and metrics."""
 
-    model: LeWorldModel
+    model: LeWorldModel | PatchWorldModel
     action_space: ActionSpace
     proposal: Proposal | None = None
+    gap: FrameGap | None = None
     name: str = "unnamed"
     identity: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """Which of `KINDS` the model is."""
+        return next(kind for kind, (_, model) in KINDS.items() if isinstance(self.model, model))
+
+    def require_kind(self, kind: str) -> None:
+        """Raise CheckpointError unless the model is of this one of `KINDS`."""
+        if self.kind != kind:
+            raise CheckpointError(
+                f"checkpoint '{self.name}' is of the kind '{self.kind}', but '{kind}' is needed; choose another"
+            )
 
     def require_action_space(self, kind: str) -> None:
         """Raise CheckpointError unless the checkpoint was trained for the action space `kind`."""
@@ -44,6 +65,14 @@ class Checkpoint:
             raise CheckpointError(
                 f"checkpoint '{self.name}' acts in '{self.action_space.kind}', but '{kind}' is asked for; "
                 "choose a checkpoint trained for it"
+            )
+
+    def require_arm(self) -> None:
+        """Raise CheckpointError unless an arm here can carry out the checkpoint's actions."""
+        if self.action_space.kind not in ARM_KINDS:
+            raise CheckpointError(
+                f"checkpoint '{self.name}' acts in '{self.action_space.kind}', which no arm here carries out; "
+                f"choose one of {' or '.join(ARM_KINDS)}"
             )
 
 
@@ -68,8 +97,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> Path:
     content = {
         "format": FORMAT,
         "weights_sha256": _sha256(beside),
+        "kind": checkpoint.kind,
         "model": to_mapping(checkpoint.model.config),
-        "proposal": to_mapping(checkpoint.proposal.config) if checkpoint.proposal else None,
+        **{name: to_mapping(head.config) if head else None for name, head in _heads(checkpoint).items()},
         "image": {"size": checkpoint.model.config.encoder.image_size, "normalisation": "imagenet", "encoding": "rgb8"},
         "action_space": asdict(checkpoint.action_space),
         "provenance": checkpoint.provenance,
@@ -98,9 +128,16 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
             raise CheckpointError(f"checkpoint {path}: no file {file}; give 'default' or the path of NAME.json")
     try:
         content = json.loads(target.read_text(encoding="utf-8"))
-        config = from_mapping(ModelConfig, content["model"], f"{target}: model")
+        kind = content.get("kind", "lewm")
+        if kind not in KINDS:
+            raise ValueError(f"kind '{kind}' is unknown; known: {', '.join(KINDS)}")
+        config_class, model_class = KINDS[kind]
+        config = from_mapping(config_class, content["model"], f"{target}: model")
         action_space = from_mapping(ActionSpace, content["action_space"], f"{target}: action_space")
-        proposing = content.get("proposal") and from_mapping(ProposalConfig, content["proposal"], f"{target}: proposal")
+        heads = {
+            name: content.get(name) and from_mapping(head_config, content[name], f"{target}: {name}")
+            for name, head_config in HEADS.items()
+        }
         digest = content["weights_sha256"]
     except (ValueError, KeyError, TypeError) as error:
         reason = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
@@ -115,34 +152,44 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
             f"checkpoint {path}: the model takes {config.action_dim} numbers per block, "
             f"its action space gives {action_space.block_dim}"
         )
-    model = LeWorldModel(config)
-    proposal = Proposal(proposing, config.embedding_dim, config.action_dim) if proposing else None
+    model = model_class(config)
+    proposal = Proposal(heads["proposal"], config.embedding_dim, config.action_dim) if heads["proposal"] else None
+    gap = FrameGap(heads["gap"], config.embedding_dim) if heads["gap"] else None
+    identity = f"{target.stem}-{digest[:12]}"
     checkpoint = Checkpoint(
-        model, action_space, proposal, target.stem, f"{target.stem}-{digest[:12]}", content.get("provenance", {})
+        model, action_space, proposal, gap, target.stem, identity, content.get("provenance", {})
     )
     try:
-        stored = load_file(weights)
-        proposed = {
-            name.removeprefix("proposal."): stored.pop(name) for name in list(stored) if name[:9] == "proposal."
-        }
-        model.load_state_dict(stored)
-        if proposal is not None:
-            proposal.load_state_dict(proposed)
+        _load_weights(checkpoint, load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"checkpoint {path}: the weights do not fit the configuration: {str(error).splitlines()[0]}"
         ) from None
-    for network in filter(None, (model, proposal)):
+    for network in filter(None, (model, proposal, gap)):
         network.to(device).eval()
     return checkpoint
 
 
+def _heads(checkpoint: Checkpoint) -> dict[str, Proposal | FrameGap | None]:
+    return {name: getattr(checkpoint, name) for name in HEADS}
+
+
 def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Every weight under its name in the file: the model's own names, and the proposal's under `proposal.`."""
+    """Every weight under its name in the file: the model's own names, and each head's behind the head's."""
     weights = checkpoint.model.state_dict()
-    if checkpoint.proposal is not None:
-        weights |= {f"proposal.{name}": tensor for name, tensor in checkpoint.proposal.state_dict().items()}
+    for name, head in _heads(checkpoint).items():
+        if head is not None:
+            weights |= {f"{name}.{key}": tensor for key, tensor in head.state_dict().items()}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+
+
+def _load_weights(checkpoint: Checkpoint, weights: dict[str, Tensor]) -> None:
+    """The reverse of `_weights`."""
+    for name, head in _heads(checkpoint).items():
+        mine = {key: weights.pop(key) for key in list(weights) if key.startswith(f"{name}.")}
+        if head is not None:
+            head.load_state_dict({key.removeprefix(f"{name}."): tensor for key, tensor in mine.items()})
+    checkpoint.model.load_state_dict(weights)
 
 
 def _sha256(path: Path) -> str:

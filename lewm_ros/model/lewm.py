@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +13,20 @@ from torch import Tensor, nn
 from lewm_ros.config import ModelConfig
 from lewm_ros.model.encoder import Encoder, projector
 from lewm_ros.model.predictor import ActionEncoder, Predictor
-from lewm_ros.model.sigreg import SIGReg
+
+if TYPE_CHECKING:
+    from lewm_ros.model.rollout import Rollout
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The two terms (scalars) and their weighted sum, with the embeddings (B, T, D) that they judge."""
+    """The two terms (scalars) and their weighted sum, with embeddings (B, F, D) and predictions of 1 to H (B, H, D)."""
 
     total: Tensor
     prediction: Tensor
     sigreg: Tensor
     embeddings: Tensor
+    predicted: Tensor
 
 
 class LeWorldModel(nn.Module):
@@ -36,7 +41,7 @@ class LeWorldModel(nn.Module):
         self.config = config
         width = config.embedding_dim
         self.encoder = Encoder(config.encoder, config.projector_dim, width)
-        self.action_encoder = ActionEncoder(config.action_dim, width)
+        self.action_encoder = ActionEncoder(config.action_dim, width, config.action_features)
         self.predictor = Predictor(config.predictor, config.history, width)
         self.prediction_projector = projector(width, config.projector_dim, width)
 
@@ -49,7 +54,9 @@ class LeWorldModel(nn.Module):
         """
         from lewm_ros.model.checkpoint import load_checkpoint
 
-        return load_checkpoint(path, device).model
+        checkpoint = load_checkpoint(path, device)
+        checkpoint.require_kind("lewm")
+        return checkpoint.model
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Normalised frames (B, 3, H, W) -> embeddings (B, D)."""
@@ -83,17 +90,25 @@ class LeWorldModel(nn.Module):
             states = torch.cat([states, self.prediction_projector(x).unsqueeze(1)], dim=1)
         return states[:, known:].unflatten(0, (batch, samples))
 
-    def loss(self, pixels: Tensor, actions: Tensor, sigreg: SIGReg, weight: float) -> Loss:
+    def planning_model(self, precision: str) -> Rollout:
+        """A frozen copy that rolls out plans fast, with matmuls in `fp32` or `bf16`."""
+        from lewm_ros.model.rollout import Rollout
+
+        return Rollout(self, precision)
+
+    def loss(self, pixels: Tensor, actions: Tensor, sigreg: Callable[[Tensor], Tensor], weight: float) -> Loss:
         """L = mean ||predicted - next||^2 + weight * SIGReg, gradients through both sides (LeWM, eq. 3).
 
         Args:
-            pixels: normalised windows (B, H+1, 3, height, width).
-            actions: z-scored blocks (B, H, A) between those frames.
-            sigreg: the regulariser.
+            pixels: normalised windows (B, F, 3, height, width) of at least H+1 frames. The predictions are of the first
+                H+1; SIGReg judges all.
+            actions: z-scored blocks (B, F-1, A) between those frames.
+            sigreg: the regulariser, of embeddings (F, B, D).
             weight: lambda, the one hyperparameter.
         """
-        z = self.encode(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])  # (B, H+1, D)
-        predicted = self.predict(z[:, :-1], actions)
-        prediction = (predicted - z[:, 1:]).float().square().mean()
+        history = self.config.history
+        z = self.encode(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])  # (B, F, D)
+        predicted = self.predict(z[:, :history], actions[:, :history])
+        prediction = (predicted - z[:, 1 : history + 1]).float().square().mean()
         spread = sigreg(z.float().transpose(0, 1))
-        return Loss(prediction + weight * spread, prediction, spread, z)
+        return Loss(prediction + weight * spread, prediction, spread, z, predicted)

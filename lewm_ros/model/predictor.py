@@ -12,11 +12,12 @@ from lewm_ros.config import PredictorConfig
 class ActionEncoder(nn.Module):
     """Pointwise linear layer, then an MLP: one z-scored action block becomes one conditioning vector."""
 
-    def __init__(self, action_dim: int, width: int, mlp_ratio: int = 4) -> None:
+    def __init__(self, action_dim: int, width: int, features: int | None = None, mlp_ratio: int = 4) -> None:
         super().__init__()
+        features = features or action_dim
         self.layers = nn.Sequential(
-            nn.Linear(action_dim, action_dim),
-            nn.Linear(action_dim, mlp_ratio * width),
+            nn.Linear(action_dim, features),
+            nn.Linear(features, mlp_ratio * width),
             nn.SiLU(),
             nn.Linear(mlp_ratio * width, width),
         )

@@ -42,9 +42,9 @@ class Proposal(nn.Module):
         """The sum (..., 7) of z-scored actions that leads from embeddings (..., D) to goals (..., D)."""
         return (self.map(goal) - self.map(z)) * self.scale
 
-    def distance(self, z: Tensor, goal: Tensor) -> Tensor:
-        """Squared distance (...,) on the map between embeddings (..., D) and goals (..., D), mean over coordinates."""
-        return (self.map(goal) - self.map(z)).square().mean(-1)
+    def displacement(self, z: Tensor, goal: Tensor) -> Tensor:
+        """From goals (..., D) to embeddings (..., D) on the map (..., 7); its square is the mean over coordinates."""
+        return (self.map(z) - self.map(goal)) * ACTION_DIM**-0.5
 
     def forward(self, z: Tensor, goal: Tensor, blocks_left: Tensor) -> Tensor:
         """Embeddings (..., D), goals (..., D), blocks left (...,) -> z-scored blocks (..., A), one even step each."""

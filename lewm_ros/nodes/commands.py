@@ -1,99 +1,140 @@
-"""The command interfaces of an arm: actions of control steps in, messages for its controller out."""
+"""The command interfaces of an arm: actions of control steps in, filtered messages for its controller out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import TwistStamped
 from numpy.typing import NDArray
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64, Float64MultiArray, Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from lewm_ros.nodes.conversions import NS_PER_S, matrix_to_image
+from lewm_ros.nodes.conversions import matrix_to_image
 from lewm_ros.nodes.qos import NEWEST, RELIABLE
+from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.action_space import ActionSpace
-from lewm_ros.robot.arm import ArmSpec
+from lewm_ros.robot.limits import JointLimits
+from lewm_ros.robot.safety import SafetyFilter
 
 Array = NDArray[np.float64]
 
 ACTION_SPACE_OF = {"joint_trajectory": "joint_delta", "commands": "joint_delta", "twist": "ee_delta"}
 """Which action space each command interface expresses."""
 
+MAX_LAG_RAD = 0.1
+"""How far the target may run ahead of what the filter lets through."""
 
-class CommandOutput(Protocol):
-    """What the planner node needs of a command interface. Actions are (n, 7), one row per control step."""
-
-    clamps: int
-
-    def begin(self, measured_rad: Array) -> None:
-        """Start from the measured joint positions (7,)."""
-        ...
-
-    def send(self, due: Array, ahead: Array, measured_rad: Array) -> None:
-        """Command the actions that are due, given those scheduled after them and the measured positions (7,)."""
-        ...
-
-    def hold(self) -> None:
-        """Command rest where the arm was last sent."""
-        ...
-
-    def publish_plan(self, header: Header, before: Array, actions: Array) -> None:
-        """Show planned actions that begin at the header's stamp, after the actions `before` have been executed."""
-        ...
+TWIST_AXES = ("x", "y", "z", "rx", "ry", "rz")
+TWIST_ACCELERATION = (2.0, 2.0, 2.0, 6.0, 6.0, 6.0)
+"""Largest change of a commanded twist, m/s2 and rad/s2: a stop from 0.25 m/s takes 0.13 s."""
+UNBOUNDED = 1e6
 
 
-def make_output(interface: str, node: Node, space: ActionSpace, arm: ArmSpec, max_lead_rad: float) -> CommandOutput:
-    """The output named by `interface`, one of `ACTION_SPACE_OF`."""
-    if interface == "twist":
-        return TwistOutput(node, space)
-    make = JointTrajectoryOutput if interface == "joint_trajectory" else JointCommandOutput
-    return make(node, space, arm, max_lead_rad)
-
-
-class JointOutput(ABC):
-    """Sums joint changes up to a target that stays inside the joint limits and near the measured positions.
+class CommandOutput(ABC):
+    """Sums actions up to a target, and sends what the safety filter makes of it. Actions are (n, 7), one per step.
 
     Args:
         node: publishes.
+        interface: the topic of the commands.
         space: gives joint names and control rate.
-        arm: gives the joint limits.
-        max_lead_rad: how far the target may be from the measured position of a joint.
+        dry_run: publish nothing but plans.
     """
 
-    def __init__(self, node: Node, space: ActionSpace, arm: ArmSpec, max_lead_rad: float) -> None:
-        self.clamps = 0
-        self._arm, self._max_lead_rad = arm, max_lead_rad
-        self._joint_names, self._control_hz = list(space.joint_names), space.control_hz
-        self._target = arm.home_rad
-        self._plan = node.create_publisher(JointTrajectory, "~/plan", RELIABLE)
-
-    def begin(self, measured_rad: Array) -> None:
-        self._target = measured_rad
-
-    def send(self, due: Array, ahead: Array, measured_rad: Array) -> None:
-        wanted = self._target + due.sum(0)
-        near = np.clip(self._arm.clamp(wanted), measured_rad - self._max_lead_rad, measured_rad + self._max_lead_rad)
-        self.clamps += int(np.any(near != wanted))
-        previous, self._target = self._target, near
-        following = self._arm.clamp(near + np.cumsum(ahead, axis=0))
-        self._publish(np.vstack([previous, near, following]))
-
-    def hold(self) -> None:
-        self._publish(np.vstack([self._target, self._target]))
-
-    def publish_plan(self, header: Header, before: Array, actions: Array) -> None:
-        start = self._arm.clamp(self._target + before.sum(0))
-        path = np.vstack([start, self._arm.clamp(start + np.cumsum(actions, axis=0))])
-        self._plan.publish(self._trajectory(path, header))
+    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> None:
+        self.topic = node.resolve_topic_name(interface)
+        self._node, self._space, self._dry_run = node, space, dry_run
+        self._filter: SafetyFilter | None = None
 
     @abstractmethod
-    def _publish(self, path: Array) -> None:
-        """Send positions (1 + n, 7), a control step apart; the arm was last sent to the first one."""
+    def use_limits(self, limits: JointLimits, margin_rad: float, max_lead_rad: float) -> None:
+        """Make the filter; see `SafetyFilter`."""
+
+    @abstractmethod
+    def publish_plan(self, header: Header, before: Array, actions: Array) -> None:
+        """Show planned actions that begin at the header's stamp, after the actions `before` have been executed."""
+
+    @abstractmethod
+    def _publish(self, path: Array, actions: Array) -> None:
+        """Send positions (1 + n, J), a step apart, ending at rest; the first was sent last. Actions as they are due."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each rule of the filter has changed a command."""
+        return dict(self._filter.counts) if self._filter else {}
+
+    def forget_counts(self) -> None:
+        """Count from zero again."""
+        if self._filter is not None:
+            self._filter.counts.clear()
+
+    def begin(self, measured_rad: Array) -> None:
+        """Start from the measured joint positions (7,).
+
+        Raises:
+            ValueError: the arm cannot be moved from there.
+        """
+        self._filter.begin(self._measured(measured_rad))
+        self._target = self._filter.aim_rad
+
+    def send(self, due: Array, ahead: Array, measured_rad: Array, scale: float) -> None:
+        """Command the actions that are due, given those scheduled after them.
+
+        Args:
+            due: since the last call.
+            ahead: scheduled after them; they are sent along, since the next call may come late.
+            measured_rad: joint positions (7,).
+            scale: of the speed, 0 to 1.
+        """
+        joints = len(self._target)
+        before = self._filter.position_rad
+        wanted = self._target + scale * due[:, :joints].sum(0)
+        sent = self._filter.filter(wanted, self._measured(measured_rad), scale)
+        aim = self._filter.aim_rad
+        self._target = np.clip(wanted, aim - MAX_LAG_RAD, aim + MAX_LAG_RAD)
+        following = self._filter.preview(self._target + scale * np.cumsum(ahead[:, :joints], axis=0), scale)
+        self._publish(np.array([before, sent.position_rad, *(f.position_rad for f in following)]), due)
+
+    def brake(self, measured_rad: Array | None) -> bool:
+        """Command the next step of a smooth stop; returns whether the arm has been told to stand still."""
+        before = self._filter.position_rad
+        sent = self._filter.brake(None if measured_rad is None else self._measured(measured_rad))
+        following = self._filter.preview(np.empty((0, len(self._target))))
+        self._publish(np.array([before, sent.position_rad, *(f.position_rad for f in following)]), np.empty((0, 7)))
+        return self._filter.standing
+
+    def _measured(self, measured_rad: Array) -> Array:
+        """What the filter compares its commands with."""
+        return measured_rad
+
+    def _sender(self, message: type, topic: str) -> Callable[[Any], None]:
+        """What publishes commands, unless this is a dry run."""
+        return (
+            (lambda _: None) if self._dry_run else self._node.create_lifecycle_publisher(message, topic, NEWEST).publish
+        )
+
+
+class JointOutput(CommandOutput):
+    """Joint positions; one of the two interfaces below."""
+
+    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> None:
+        super().__init__(node, interface, space, dry_run)
+        self._joint_names, self._control_hz = list(space.joint_names), space.control_hz
+        self._plan = node.create_lifecycle_publisher(JointTrajectory, "~/plan", RELIABLE)
+
+    def use_limits(self, limits: JointLimits, margin_rad: float, max_lead_rad: float) -> None:
+        self._low, self._high = np.array(limits.lower_rad), np.array(limits.upper_rad)
+        self._filter = SafetyFilter(limits, self._control_hz, margin_rad=margin_rad, max_lead_rad=max_lead_rad)
+
+    def publish_plan(self, header: Header, before: Array, actions: Array) -> None:
+        start = self._target + before.sum(0)
+        path = np.clip(np.vstack([start, start + np.cumsum(actions, axis=0)]), self._low, self._high)
+        self._plan.publish(self._trajectory(path, header))
 
     def _trajectory(self, path: Array, header: Header) -> JointTrajectory:
         """Positions (1 + n, 7), a control step apart, as a trajectory of n points; the first one is where it starts."""
@@ -113,56 +154,80 @@ class JointOutput(ABC):
 class JointTrajectoryOutput(JointOutput):
     """`joint_trajectory`, for joint_trajectory_controller: the scheduled path ahead, ending at rest."""
 
-    def __init__(self, node: Node, space: ActionSpace, arm: ArmSpec, max_lead_rad: float) -> None:
-        super().__init__(node, space, arm, max_lead_rad)
-        self._trajectories = node.create_publisher(JointTrajectory, "joint_trajectory", NEWEST)
+    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> None:
+        super().__init__(node, interface, space, dry_run)
+        self._send = self._sender(JointTrajectory, interface)
 
-    def _publish(self, path: Array) -> None:
+    def _publish(self, path: Array, actions: Array) -> None:
         # A stamp of zero means: start at once.
-        self._trajectories.publish(self._trajectory(path, Header()))
+        self._send(self._trajectory(path, Header()))
 
 
 class JointCommandOutput(JointOutput):
     """`commands`, for forward_command_controller: the next joint positions."""
 
-    def __init__(self, node: Node, space: ActionSpace, arm: ArmSpec, max_lead_rad: float) -> None:
-        super().__init__(node, space, arm, max_lead_rad)
-        self._commands = node.create_publisher(Float64MultiArray, "commands", NEWEST)
+    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> None:
+        super().__init__(node, interface, space, dry_run)
+        self._send = self._sender(Float64MultiArray, interface)
 
-    def _publish(self, path: Array) -> None:
-        self._commands.publish(Float64MultiArray(data=path[1].tolist()))
+    def _publish(self, path: Array, actions: Array) -> None:
+        self._send(Float64MultiArray(data=path[1].tolist()))
 
 
-class TwistOutput:
-    """`twist` (m/s, rad/s, base frame) and `gripper` (-1 open to +1 closed), for MoveIt Servo."""
+class TwistOutput(CommandOutput):
+    """`twist` (m/s, rad/s, base frame) and `gripper` (-1 open to +1 closed), for MoveIt Servo.
 
-    def __init__(self, node: Node, space: ActionSpace, frame: str = "panda_link0") -> None:
-        self.clamps = 0
-        self._node, self._control_hz, self._frame = node, space.control_hz, frame
-        self._twist = node.create_publisher(TwistStamped, "twist", NEWEST)
-        self._gripper = node.create_publisher(Float64, "gripper", NEWEST)
-        self._plan = node.create_publisher(Image, "~/plan", RELIABLE)
+    The filter bounds the twist and its changes; joint limits are Servo's.
+    """
+
+    FRAME = "panda_link0"
+
+    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> None:
+        super().__init__(node, interface, space, dry_run)
+        self._send, self._send_gripper = self._sender(TwistStamped, interface), self._sender(Float64, "gripper")
+        self._plan = node.create_lifecycle_publisher(Image, "~/plan", RELIABLE)
+
+    def use_limits(self, limits: JointLimits, margin_rad: float, max_lead_rad: float) -> None:
+        hz = self._space.control_hz
+        axes = JointLimits(
+            joint_names=TWIST_AXES,
+            lower_rad=(-UNBOUNDED,) * len(TWIST_AXES),
+            upper_rad=(UNBOUNDED,) * len(TWIST_AXES),
+            velocity_rad_s=tuple(limit * hz for limit in self._space.limit[: len(TWIST_AXES)]),
+            acceleration_rad_s2=TWIST_ACCELERATION,
+            jerk_rad_s3=tuple(4.0 * hz * acceleration for acceleration in TWIST_ACCELERATION),
+        )
+        self._filter = SafetyFilter(axes, hz, max_lead_rad=UNBOUNDED)
 
     def begin(self, measured_rad: Array) -> None:
-        """A twist needs no starting point."""
-
-    def send(self, due: Array, ahead: Array, measured_rad: Array) -> None:
-        self._publish(due[-1, :6] * self._control_hz)
-        self._gripper.publish(Float64(data=float(due[-1, 6])))
-
-    def hold(self) -> None:
-        self._publish(np.zeros(6))
+        self._filter.begin(np.zeros(len(TWIST_AXES)))
+        self._target = self._filter.aim_rad
 
     def publish_plan(self, header: Header, before: Array, actions: Array) -> None:
         self._plan.publish(matrix_to_image(actions.astype(np.float32), header))
 
-    def _publish(self, twist: Array) -> None:
+    def _measured(self, measured_rad: Array) -> Array:
+        # Twists are relative: what has been asked for is where the hand is taken to be.
+        return self._filter.position_rad
+
+    def _publish(self, path: Array, actions: Array) -> None:
         message = TwistStamped()
         message.header.stamp = self._node.get_clock().now().to_msg()
-        message.header.frame_id = self._frame
+        message.header.frame_id = self.FRAME
         linear, angular = message.twist.linear, message.twist.angular
+        twist = (path[1] - path[0]) * self._space.control_hz
         linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = twist.tolist()
-        self._twist.publish(message)
+        self._send(message)
+        if len(actions):
+            self._send_gripper(Float64(data=float(np.clip(actions[-1, -1], -1.0, 1.0))))
+
+
+OUTPUTS = {"joint_trajectory": JointTrajectoryOutput, "commands": JointCommandOutput, "twist": TwistOutput}
+
+
+def make_output(node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> CommandOutput:
+    """The output named by `interface`, one of `ACTION_SPACE_OF`."""
+    return OUTPUTS[interface](node, interface, space, dry_run)
 
 
 def _duration(seconds: float) -> Duration:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_ros.nodes.conversions import NS_PER_S
+from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.planning import RecedingHorizonPlanner
 
 Array = NDArray[np.float64]

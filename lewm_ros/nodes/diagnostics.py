@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -12,52 +11,60 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 PERIOD_S = 1.0
+REFRESH_S = 0.1
 
 
-@dataclass(frozen=True)
-class Report:
-    """How a node is doing. `level` is one of DiagnosticStatus's."""
+class Status(NamedTuple):
+    """How a node is doing: one of DiagnosticStatus's levels, and why. Numbers that change belong to the values."""
 
     level: bytes
     message: str
-    values: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def ok(cls, message: str, values: dict[str, Any]) -> Report:
-        return cls(DiagnosticStatus.OK, message, values)
+    def ok(cls, message: str) -> Status:
+        return cls(DiagnosticStatus.OK, message)
 
     @classmethod
-    def warn(cls, message: str, values: dict[str, Any]) -> Report:
-        return cls(DiagnosticStatus.WARN, message, values)
+    def warn(cls, message: str) -> Status:
+        return cls(DiagnosticStatus.WARN, message)
 
     @classmethod
-    def error(cls, message: str, values: dict[str, Any]) -> Report:
-        return cls(DiagnosticStatus.ERROR, message, values)
+    def error(cls, message: str) -> Status:
+        return cls(DiagnosticStatus.ERROR, message)
 
 
 class Diagnostics:
-    """Publishes a node's report once per second, and at once when `publish` is called.
+    """Publishes a node's status and values once per second, and at once when the status has changed.
 
     Args:
         node: its name becomes the status' name.
-        hardware_id: what the report is about, such as the checkpoint's identity.
-        report: called in the executor's thread.
+        status: called in the executor's thread; cheap, since it is asked often.
+        values: called in the executor's thread for every message.
     """
 
-    def __init__(self, node: Node, hardware_id: str, report: Callable[[], Report]) -> None:
-        self._node, self._hardware_id, self._report = node, hardware_id, report
+    def __init__(self, node: Node, status: Callable[[], Status], values: Callable[[], dict[str, Any]]) -> None:
+        self._node, self._status, self._values = node, status, values
+        self.hardware_id = ""
+        self._last: Status | None = None
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A steady clock, so that a report comes even if simulated time stands still.
-        node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(PERIOD_S, self.publish, clock=steady)
+        node.create_timer(REFRESH_S, self.refresh, clock=steady)
+
+    def refresh(self) -> None:
+        """Publish if the status is another one than last time."""
+        if self._status() != self._last:
+            self.publish()
 
     def publish(self) -> None:
-        report = self._report()
+        self._last = self._status()
         status = DiagnosticStatus(
-            level=report.level,
+            level=self._last.level,
             name=self._node.get_fully_qualified_name().lstrip("/"),
-            message=report.message,
-            hardware_id=self._hardware_id,
-            values=[KeyValue(key=key, value=str(value)) for key, value in report.values.items()],
+            message=self._last.message,
+            hardware_id=self.hardware_id,
+            values=[KeyValue(key=key, value=str(value)) for key, value in self._values().items()],
         )
         array = DiagnosticArray(status=[status])
         array.header.stamp = self._node.get_clock().now().to_msg()

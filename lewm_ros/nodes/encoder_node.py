@@ -8,95 +8,136 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, TimeReference
 from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
 
 from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from lewm_ros.model.pixels import fit_frame, normalise_pixels
-from lewm_ros.nodes.conversions import compressed_to_rgb, embedding_to_image, image_to_rgb, stamp_to_ns
-from lewm_ros.nodes.diagnostics import Diagnostics, Report, percentiles
+from lewm_ros.nodes.conversions import embedding_to_image, matrix_to_image
+from lewm_ros.nodes.diagnostics import Status, percentiles
 from lewm_ros.nodes.inference import Worker, declare_device
 from lewm_ros.nodes.inputs import Input
-from lewm_ros.nodes.parameters import Parameters
+from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
 from lewm_ros.nodes.runner import run
+from lewm_ros.observation.images import compressed_to_rgb, image_to_rgb
+from lewm_ros.observation.stamps import stamp_to_ns
 
 Frame = Image | CompressedImage
 Embedding = NDArray[np.float32]
 
 LOG_PERIOD_S = 5.0
+MAX_ENCODE_S = 2.0
 
 
-class EncoderNode(Node):
+class EncoderNode(ManagedNode):
     """Publishes the embedding of every frame it has time for, always the newest, with the frame's own header."""
 
     def __init__(self) -> None:
         super().__init__("encoder_node")
-        parameters = Parameters(self)
-        path = parameters.declare("checkpoint", "default", "'default' or the path of a checkpoint's NAME.json")
-        device = declare_device(parameters)
-        transport = parameters.declare(
+        declare = self.parameters.declare
+        self._path = declare("checkpoint", "default", "'default' or the path of a checkpoint's NAME.json")
+        self._choose_device = declare_device(self.parameters)
+        self._transport = declare(
             "image_transport",
             "raw",
             "raw: topic image; compressed: topic image/compressed",
             choices=("raw", "compressed"),
         )
-        max_age_s = parameters.declare(
-            "max_input_age_s", 0.5, "oldest frame that counts as current, s", low=0.01, high=60.0
+        self._max_age_s = declare(
+            "max_input_age_s", 0.4, "oldest frame that counts as current", unit="s", low=0.01, high=60.0, live=True
         )
-        parameters.refuse_unknown()
+        self._min_contrast = declare(
+            "min_contrast",
+            8,
+            "a frame whose values differ by less is refused as black or blank",
+            unit="of 255",
+            low=0,
+            high=255,
+            live=True,
+        )
+        self.parameters.seal()
+        self._checkpoint: Checkpoint | None = None
+        self._worker: Worker[str, Frame] | None = None
 
-        self._checkpoint = load_checkpoint(path, device)
-        self._device = device
+    # Lifecycle
+
+    def configure(self) -> None:
+        self._device = self._choose_device()
+        self._checkpoint = load_checkpoint(self._path(), self._device)
+        self.diagnostics.hardware_id = self._checkpoint.identity
         self._encode(np.zeros((8, 8, 3), np.uint8))  # so that the first frame is as fast as the others
-        self._to_rgb: Callable[[Frame], NDArray[np.uint8]] = image_to_rgb if transport == "raw" else compressed_to_rgb
-        topic = "image" if transport == "raw" else "image/compressed"
-        self._image: Input[Embedding] = Input(topic, max_age_s)
+        raw = self._transport() == "raw"
+        self._to_rgb: Callable[[Frame], NDArray[np.uint8]] = image_to_rgb if raw else compressed_to_rgb
+        topic = "image" if raw else "image/compressed"
+        self._image: Input[Embedding] = Input(topic, self._max_age_s)
         self._goal_image: Input[Embedding] = Input("goal_image")
+        self._goal_message: Image | None = None
         self._current: tuple[Header, Embedding] | None = None
         self._latencies_s: deque[float] = deque(maxlen=200)
 
-        self._embedding = self.create_publisher(Image, "embedding", RELIABLE)
-        self._goal_embedding = self.create_publisher(Image, "goal_embedding", LATCHED)
-        model_info = self.create_publisher(String, "model_info", LATCHED)
-        model_info.publish(String(data=json.dumps(describe(self._checkpoint))))
-        self._worker: Worker[str, Frame] = Worker(self._handle, self.context.try_shutdown)
-        self.create_subscription(Image if transport == "raw" else CompressedImage, topic, self._on_image, NEWEST_FRAME)
+        self._embedding = self.create_lifecycle_publisher(Image, "embedding", RELIABLE)
+        self._received = self.create_lifecycle_publisher(TimeReference, "embedding_received", RELIABLE)
+        self._goal_embedding = self.create_lifecycle_publisher(Image, "goal_embedding", LATCHED)
+        self._model_info = self.create_lifecycle_publisher(String, "model_info", LATCHED)
+        self._worker = Worker(self._handle, self.get_logger().error)
+        self.create_subscription(Image if raw else CompressedImage, topic, self._on_image, NEWEST_FRAME)
         self.create_subscription(Image, "goal_image", self._on_goal_image, LATCHED)
         self.create_service(Trigger, "~/set_goal_from_current", self._set_goal_from_current)
-        Diagnostics(self, self._checkpoint.identity, self._report)
 
-    def destroy_node(self) -> None:
-        self._worker.close()
-        super().destroy_node()
+    def activate(self) -> None:
+        self._model_info.publish(String(data=json.dumps(describe(self._checkpoint))))
+        if self._goal_message is not None:
+            self._worker.put("goal_image", self._goal_message)
 
-    def _on_image(self, message: Frame) -> None:
-        self._image.arrived(stamp_to_ns(message.header.stamp))
-        self._worker.put("image", message)
+    def deactivate(self) -> None:
+        self._worker.clear()
+        self._current = None
+
+    def cleanup(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = self._checkpoint = None
+
+    # Frames and goals
+
+    def _on_image(self, message: Frame, info: dict[str, Any]) -> None:
+        self._image.arrived(stamp_to_ns(message.header.stamp), info["publication_sequence_number"])
+        if self.state == "active" and not self._image.mixed:
+            now = self.get_clock().now().to_msg()
+            self._received.publish(TimeReference(header=message.header, time_ref=now, source=self.get_name()))
+            self._worker.put("image", message)
 
     def _on_goal_image(self, message: Image) -> None:
         self._goal_image.arrived(stamp_to_ns(message.header.stamp))
-        self._worker.put("goal_image", message)
+        self._goal_message = message
+        if self.state == "active":
+            self._worker.put("goal_image", message)
 
     def _handle(self, pending: dict[str, Frame]) -> None:
+        """Encode what is pending; runs in the inference thread."""
         # The frame first: once a goal's embedding is out, no frame older than the goal follows it.
         if "image" in pending:
             message = pending["image"]
             started_s = time.monotonic()
-            embedding = self._read(self._image, lambda: self._encode(self._to_rgb(message)))
+            embedding = self._read(self._image, lambda: self._encode(self._to_rgb(message), self._min_contrast()))
             if embedding is not None:
                 self._latencies_s.append(time.monotonic() - started_s)
                 self._current = message.header, embedding
                 self._embedding.publish(embedding_to_image(embedding, message.header))
         if "goal_image" in pending:
             goal = pending["goal_image"]
-            embedding = self._read(self._goal_image, lambda: self._encode(image_to_rgb(goal)))
+            if not goal.data:
+                self._goal_image.forget("the goal was withdrawn")
+                self._goal_embedding.publish(matrix_to_image(np.empty((0, 0), np.float32), goal.header))
+                return
+            embedding = self._read(self._goal_image, lambda: self._encode(image_to_rgb(goal), self._min_contrast()))
             if embedding is not None:
                 self._goal_embedding.publish(embedding_to_image(embedding, goal.header))
 
@@ -107,11 +148,16 @@ class EncoderNode(Node):
         return embedding
 
     @torch.inference_mode()
-    def _encode(self, frame: NDArray[np.uint8]) -> Embedding:
+    def _encode(self, frame: NDArray[np.uint8], min_contrast: int = 0) -> Embedding:
         """RGB frame (height, width, 3) -> embedding (D,)."""
         model = self._checkpoint.model
-        fitted = torch.from_numpy(fit_frame(frame, model.config.encoder.image_size)).to(self._device)
-        embedding = model.encode(normalise_pixels(fitted).unsqueeze(0))[0].float().cpu().numpy()
+        fitted = fit_frame(frame, model.config.encoder.image_size)
+        if np.ptp(fitted, axis=(0, 1)).max() < min_contrast:
+            raise ValueError(
+                f"the frame is black or blank (values differ by less than {min_contrast}); check lens, light, exposure"
+            )
+        pixels = normalise_pixels(torch.from_numpy(fitted).to(self._device)).unsqueeze(0)
+        embedding = model.encode(pixels)[0].float().cpu().numpy()
         if not np.isfinite(embedding).all():
             raise CheckpointError(
                 f"checkpoint {self._checkpoint.identity}: its embeddings are not finite; choose another"
@@ -119,7 +165,7 @@ class EncoderNode(Node):
         return embedding
 
     def _set_goal_from_current(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        problem = self._image.problem(self.get_clock().now().nanoseconds)
+        problem = self._image.problem(self._now_ns()) if self.state == "active" else f"the node is {self.state}"
         if problem or self._current is None:
             response.message = f"no current view: {problem or 'the first frame is still being encoded'}"
             return response
@@ -129,15 +175,28 @@ class EncoderNode(Node):
         response.message = f"the goal is the view of {header.stamp.sec}.{header.stamp.nanosec:09d}"
         return response
 
-    def _report(self) -> Report:
-        now_ns = self.get_clock().now().nanoseconds
-        values = self._image.report(now_ns) | self._goal_image.report(now_ns)
-        values |= percentiles("encode_latency", self._latencies_s)
-        errors = [source.problem(now_ns) for source in (self._image, self._goal_image) if source.error]
+    # Diagnostics
+
+    def status(self) -> Status:
+        now_ns = self._now_ns()
+        errors = [source.problem(now_ns) for source in (self._image, self._goal_image) if source.error or source.mixed]
+        errors += [self._worker.overdue(MAX_ENCODE_S), self._worker.failure]
+        errors = list(filter(None, errors))
         if errors:
-            return Report.error("; ".join(errors), values)
+            return Status.error("; ".join(errors))
         problem = self._image.problem(now_ns)
-        return Report.warn(problem, values) if problem else Report.ok("encoding", values)
+        return Status.warn(problem) if problem else Status.ok("encoding")
+
+    def values(self) -> dict[str, Any]:
+        now_ns = self._now_ns()
+        return (
+            self._image.report(now_ns)
+            | self._goal_image.report(now_ns)
+            | percentiles("encode_latency", self._latencies_s)
+        )
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, object]:

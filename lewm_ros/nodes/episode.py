@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_ros.nodes.conversions import NS_PER_S
+from lewm_ros.observation.stamps import NS_PER_S
 
 Frame = NDArray[np.uint8]
 

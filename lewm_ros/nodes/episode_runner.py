@@ -27,10 +27,11 @@ from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from lewm_ros.nodes.conversions import NS_PER_S, image_to_rgb, stamp_to_ns
 from lewm_ros.nodes.episode import Episode
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
 from lewm_ros.nodes.runner import refuse
+from lewm_ros.observation.images import image_to_rgb
+from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 from lewm_ros.sim import TASKS, make_task
 
 T = TypeVar("T")

@@ -1,12 +1,14 @@
-"""Parameters of the nodes: declared once with type, unit, range and description, and read once at start-up."""
+"""Parameters of the nodes: declared once with type, unit, range and description, checked again when they change."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from lewm_ros.config import ConfigError, from_mapping
 
@@ -14,11 +16,30 @@ V = TypeVar("V", bool, int, float, str)
 T = TypeVar("T")
 
 
-class Parameters:
-    """Declares a node's parameters and refuses those that nobody declared."""
+class Setting(Generic[V]):
+    """A declared parameter; calling it gives its present value."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, name: str) -> None:
+        self._node, self.name = node, name
+
+    def __call__(self) -> V:
+        return self._node.get_parameter(self.name).value
+
+
+class Parameters:
+    """Declares a node's parameters, refuses unknown ones, and guards them while the node runs.
+
+    A parameter is fixed while the node is configured, unless it is declared as `live`.
+
+    Args:
+        node: has the parameters.
+        is_configured: whether the node is past its configuration.
+    """
+
+    def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
+        self._node, self._is_configured = node, is_configured
+        self._fixed: set[str] = set()
+        self._choices: dict[str, tuple[str, ...]] = {}
 
     def declare(
         self,
@@ -26,46 +47,69 @@ class Parameters:
         default: V,
         description: str,
         *,
+        unit: str = "",
         low: float | None = None,
         high: float | None = None,
         choices: tuple[str, ...] = (),
-    ) -> V:
-        """The value of a read-only parameter, from the command line, a YAML file or the default.
+        live: bool = False,
+    ) -> Setting[V]:
+        """A parameter from the command line, a YAML file or its default.
 
         Raises:
             ParameterException: wrong type or out of the range `low` to `high`.
             ConfigError: not one of the `choices`.
         """
-        descriptor = ParameterDescriptor(description=description, read_only=True)
+        descriptor = ParameterDescriptor(description=f"{description} [{unit}]" if unit else description)
         if low is not None and high is not None:
             if isinstance(default, float):
                 descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
             else:
                 descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
-        if choices:
-            descriptor.additional_constraints = f"one of: {', '.join(choices)}"
+        when = "may change at any time" if live else "fixed while the node is configured"
+        descriptor.additional_constraints = f"one of: {', '.join(choices)}; {when}" if choices else when
         value = self._node.declare_parameter(name, default, descriptor).value
-        if choices and value not in choices:
-            raise ConfigError(f"parameter {name}: '{value}' is unknown; known: {', '.join(choices)}")
-        return value
+        if choices:
+            self._choices[name] = choices
+            if value not in choices:
+                raise ConfigError(f"parameter {name}: '{value}' is unknown; known: {', '.join(choices)}")
+        if not live:
+            self._fixed.add(name)
+        return Setting(self._node, name)
 
-    def declare_config(self, prefix: str, config: type[T]) -> T:
+    def declare_config(self, prefix: str, config: type[T], ranges: dict[str, tuple[float, float]]) -> Callable[[], T]:
         """A configuration dataclass of scalars, each field a parameter `PREFIX.FIELD` with the field's default.
 
-        Raises:
-            ParameterException, ConfigError: a wrong type or an impossible combination.
+        Returns:
+            what reads the parameters' present values; it raises ConfigError if their combination is impossible.
         """
-        values = {
-            item.name: self.declare(f"{prefix}.{item.name}", item.default, f"see {config.__name__}.{item.name}")
-            for item in dataclasses.fields(config)  # type: ignore[arg-type]
-        }
-        return from_mapping(config, values, f"parameters {prefix}")
+        settings = {}
+        for item in dataclasses.fields(config):  # type: ignore[arg-type]
+            low, high = ranges.get(item.name, (None, None))
+            description = f"see {config.__name__}.{item.name}"
+            settings[item.name] = self.declare(f"{prefix}.{item.name}", item.default, description, low=low, high=high)
+        return lambda: from_mapping(config, {name: s() for name, s in settings.items()}, f"parameters {prefix}")
 
-    def refuse_unknown(self) -> None:
-        """Raise ConfigError if a parameter was given that the node has not declared: most likely a misspelt key."""
+    def seal(self) -> None:
+        """Call when all are declared: from here on, changes are judged.
+
+        Raises:
+            ConfigError: a parameter was given that the node has not declared: most likely a misspelt key.
+        """
         # rclpy offers the given values only by this attribute.
-        given = self._node._parameter_overrides
-        for name in given:
+        for name in self._node._parameter_overrides:
             if not self._node.has_parameter(name) and not name.startswith("qos_overrides."):
                 known = sorted(self._node.get_parameters_by_prefix(""))
                 raise ConfigError(f"parameter '{name}' is unknown; known: {', '.join(known)}")
+        self._node.add_on_set_parameters_callback(self._judge)
+
+    def _judge(self, changes: list[Parameter]) -> SetParametersResult:
+        for change in changes:
+            choices = self._choices.get(change.name, ())
+            if choices and change.value not in choices:
+                reason = f"{change.name}: '{change.value}' is unknown; known: {', '.join(choices)}"
+                return SetParametersResult(successful=False, reason=reason)
+            if change.name in self._fixed and self._is_configured():
+                name = self._node.get_fully_qualified_name()
+                reason = f"{change.name}: fixed while configured; first run 'ros2 lifecycle set {name} cleanup'"
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)

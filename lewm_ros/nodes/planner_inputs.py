@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import Image, JointState, TimeReference
 from std_msgs.msg import String
 
 from lewm_ros.model.checkpoint import Checkpoint
-from lewm_ros.nodes.conversions import image_to_embedding, joint_positions, stamp_to_ns
 from lewm_ros.nodes.inputs import Input
+from lewm_ros.nodes.latency import LatencyTrace
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
+from lewm_ros.nodes.watchdogs import FrozenWatch, JointGuard
+from lewm_ros.observation.embeddings import image_to_embedding
+from lewm_ros.observation.joints import joint_positions
+from lewm_ros.observation.stamps import stamp_to_ns
 
 Vector = NDArray[np.float32]
 
@@ -25,51 +30,78 @@ class PlannerInputs:
     Args:
         node: subscribes.
         checkpoint: what the inputs must fit.
-        max_age_s: oldest usable embedding and joint states, by their stamps.
+        guard: judges joint positions.
+        max_age_s: oldest usable embedding and joint states.
+        frozen_frames: see `FrozenWatch`.
+        trace: is told when frames were received and encoded.
         on_embedding: called with stamp and embedding (D,) of every frame; None for an embedding that is unsound.
     """
 
     def __init__(
-        self, node: Node, checkpoint: Checkpoint, max_age_s: float, on_embedding: Callable[[int, Vector | None], None]
+        self,
+        node: Node,
+        checkpoint: Checkpoint,
+        guard: JointGuard,
+        max_age_s: Callable[[], float],
+        frozen_frames: int,
+        trace: LatencyTrace,
+        on_embedding: Callable[[int, Vector | None], None],
     ) -> None:
-        self.embedding: Input[Vector] = Input("embedding", max_age_s)
+        self.embedding: Input[Vector] = Input("embedding", max_age_s, "do encoder and camera run?")
         self.goal: Input[Vector] = Input("goal_embedding")
-        self.joints: Input[NDArray[np.float64]] = Input("joint_states", max_age_s)
+        self.joints: Input[NDArray[np.float64]] = Input("joint_states", max_age_s, "do the arm's drivers run?")
         self._all = (self.goal, self.embedding, self.joints)
-        self._checkpoint, self._use_embedding = checkpoint, on_embedding
+        self._checkpoint, self._guard, self._trace, self._use_embedding = checkpoint, guard, trace, on_embedding
+        self._frozen = FrozenWatch(frozen_frames)
         self._dimension = checkpoint.model.config.embedding_dim
         self._model_error = ""
         node.create_subscription(Image, "embedding", self._on_embedding, RELIABLE)
+        node.create_subscription(TimeReference, "embedding_received", self._on_received, RELIABLE)
         node.create_subscription(Image, "goal_embedding", self._on_goal, LATCHED)
         node.create_subscription(JointState, "joint_states", self._on_joints, NEWEST_FRAME)
         node.create_subscription(String, "model_info", self._on_model_info, LATCHED)
 
     def problem(self, now_ns: int) -> str:
         """All that keeps the arm from moving now; empty if nothing does."""
-        problems = [self._model_error, *(source.problem(now_ns) for source in self._all)]
+        problems = [self._model_error, *(source.problem(now_ns) for source in self._all), self._frozen.problem]
         return "; ".join(filter(None, problems))
 
     @property
     def unsound(self) -> bool:
         """Whether something came in that must not be used; missing or old inputs do not count."""
-        return bool(self._model_error) or any(source.error for source in self._all)
+        return bool(self._model_error) or any(source.error or source.mixed for source in self._all)
 
     def report(self, now_ns: int) -> dict[str, object]:
         """Rates and ages for the diagnostics."""
         return {key: value for source in self._all for key, value in source.report(now_ns).items()}
 
-    def _on_embedding(self, message: Image) -> None:
+    def _on_embedding(self, message: Image, info: dict[str, Any]) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
-        self.embedding.arrived(stamp_ns)
-        self._use_embedding(stamp_ns, self.embedding.read(lambda: image_to_embedding(message, self._dimension)))
+        self._trace.mark(stamp_ns, "encoded", info["source_timestamp"])
+        self.embedding.arrived(stamp_ns, info["publication_sequence_number"])
+        embedding = self.embedding.read(lambda: image_to_embedding(message, self._dimension))
+        if embedding is not None:
+            self._frozen.saw(embedding, self.joints.value)
+        self._use_embedding(stamp_ns, embedding)
+
+    def _on_received(self, message: TimeReference, info: dict[str, Any]) -> None:
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        self._trace.received(stamp_ns, stamp_to_ns(message.time_ref) - stamp_ns, info["source_timestamp"])
 
     def _on_goal(self, message: Image) -> None:
         self.goal.arrived(stamp_to_ns(message.header.stamp))
-        self.goal.read(lambda: image_to_embedding(message, self._dimension))
+        if message.data:
+            self.goal.read(lambda: image_to_embedding(message, self._dimension))
+        else:
+            self.goal.forget("no goal: it was withdrawn")
 
     def _on_joints(self, message: JointState) -> None:
-        self.joints.arrived(stamp_to_ns(message.header.stamp))
-        self.joints.read(lambda: joint_positions(message, self._checkpoint.action_space.joint_names))
+        names = self._checkpoint.action_space.joint_names
+        if message.name and not set(names) & set(message.name):
+            return  # Another device, such as a gripper, may use the same topic.
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        self.joints.arrived(stamp_ns)
+        self.joints.read(lambda: self._guard.check(stamp_ns, joint_positions(message, names)))
 
     def _on_model_info(self, message: String) -> None:
         try:

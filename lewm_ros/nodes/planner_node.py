@@ -2,260 +2,181 @@
 
 from __future__ import annotations
 
+import json
 import sys
-import time
-from collections import deque
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from rclpy.node import Node
-from std_msgs.msg import Float64, Header
+from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
-from lewm_ros.config import ConfigError, PlannerConfig
-from lewm_ros.model.checkpoint import CheckpointError, load_checkpoint
+from lewm_ros.config import ConfigError
+from lewm_ros.model.checkpoint import load_checkpoint
 from lewm_ros.nodes.commands import ACTION_SPACE_OF, make_output
-from lewm_ros.nodes.control_loop import ControlLoop
-from lewm_ros.nodes.conversions import ns_to_stamp
-from lewm_ros.nodes.diagnostics import Diagnostics, Report, percentiles
-from lewm_ros.nodes.inference import Worker, declare_device
-from lewm_ros.nodes.parameters import Parameters
+from lewm_ros.nodes.diagnostics import Status
+from lewm_ros.nodes.driver import Driver
+from lewm_ros.nodes.latency import LatencyTrace
+from lewm_ros.nodes.managed_node import ManagedNode
+from lewm_ros.nodes.motion import Motion
 from lewm_ros.nodes.planner_inputs import PlannerInputs, Vector
-from lewm_ros.nodes.qos import RELIABLE
+from lewm_ros.nodes.planner_settings import FROM_DESCRIPTION, PlannerSettings
+from lewm_ros.nodes.planning_thread import PlanningThread
+from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME
 from lewm_ros.nodes.runner import run
-from lewm_ros.planning import RecedingHorizonPlanner
-from lewm_ros.planning.planner import Decision
-from lewm_ros.robot.arm import PANDA
-
-Observation = tuple[ControlLoop, Vector, Vector, NDArray[np.float64]]
-"""The loop that it belongs to, the embeddings (D,) of the frame and the goal, and the measured joint positions (7,)."""
-
-MIN_TIMER_NS = 1_000_000
+from lewm_ros.nodes.watchdogs import JointGuard
+from lewm_ros.robot.limits import JointLimits, limits_from_urdf, load_limits
 
 
-class PlannerNode(Node):
-    """Drives the arm towards the goal image while enabled and while every input is sound and fresh.
-
-    The loop closes at the first frame taken after `~/enable`. If an input fails, it opens: the arm is told to hold and
-    nothing more is sent; it closes again, from the measured positions, as soon as all inputs are sound.
-    """
+class PlannerNode(ManagedNode):
+    """Drives an arm towards a goal image; see `Driver` for when it moves and when it stops."""
 
     def __init__(self) -> None:
         super().__init__("planner_node")
-        parameters = Parameters(self)
-        path = parameters.declare("checkpoint", "default", "'default' or the path of a checkpoint's NAME.json")
-        self._device = declare_device(parameters)
-        interface = parameters.declare(
-            "command_interface", "joint_trajectory", "how the arm is commanded", choices=tuple(ACTION_SPACE_OF)
-        )
-        max_age_s = parameters.declare(
-            "max_input_age_s", 0.5, "oldest usable input, s, by its stamp", low=0.01, high=60.0
-        )
-        max_lead_rad = parameters.declare(
-            "max_lead_rad",
-            0.3,
-            "largest distance of a joint's target from its measured position, rad",
-            low=0.01,
-            high=3.0,
-        )
-        self._lookahead = parameters.declare(
-            "lookahead_steps", 5, "scheduled control steps sent beyond the next one", low=0, high=100
-        )
-        self._enabled = parameters.declare("autostart", False, "enabled from the start")
-        self._seed = parameters.declare("seed", 0, "of the search", low=0, high=2**31 - 1)
-        self._config = parameters.declare_config("planner", PlannerConfig)
-        parameters.refuse_unknown()
+        self._settings = PlannerSettings(self.parameters)
+        self.parameters.seal()
+        self._planning: PlanningThread | None = None
 
-        self._checkpoint = load_checkpoint(path, self._device)
-        self._checkpoint.require_action_space(ACTION_SPACE_OF[interface])
-        self._space = self._checkpoint.action_space
-        if self._space.joint_names != PANDA.joint_names:
-            raise CheckpointError(
-                f"checkpoint {path}: it moves joints {', '.join(self._space.joint_names) or 'without names'}, "
-                f"but limits are known only of {', '.join(PANDA.joint_names)}"
-            )
-        self._warm_up()
-        self._output = make_output(interface, self, self._space, PANDA, max_lead_rad)
+    # Lifecycle
 
-        self._enabled_ns = 0
-        self._loop: ControlLoop | None = None
-        self._forget_figures()
-
-        self._cost = self.create_publisher(Float64, "~/plan_cost", RELIABLE)
-        self._surprise = self.create_publisher(Float64, "~/surprise", RELIABLE)
-        self._worker: Worker[int, Observation] = Worker(self._plan, self.context.try_shutdown)
-        self._inputs = PlannerInputs(self, self._checkpoint, max_age_s, self._on_embedding)
+    def configure(self) -> None:
+        settings, interface = self._settings, self._settings.command_interface()
+        device = settings.device()
+        checkpoint = load_checkpoint(settings.checkpoint(), device)
+        checkpoint.require_action_space(ACTION_SPACE_OF[interface])
+        self.diagnostics.hardware_id = checkpoint.identity
+        self._space = checkpoint.action_space
+        self._trace, self._guard = LatencyTrace(), JointGuard(None)
+        self._output = make_output(self, interface, self._space, settings.dry_run())
+        if settings.limits() == FROM_DESCRIPTION:
+            self.create_subscription(String, FROM_DESCRIPTION, self._on_description, LATCHED)
+        else:
+            self._use_limits(load_limits(settings.limits()).ordered(self._space.joint_names))
+        motion = Motion(self._output, settings.ramp_s, settings.lookahead_steps())
+        self._planning = PlanningThread(
+            self, checkpoint, device, settings, self._output, self._trace, lambda: self._inputs.goal.value
+        )
+        self._inputs = PlannerInputs(
+            self,
+            checkpoint,
+            self._guard,
+            settings.max_input_age_s,
+            settings.frozen_frames(),
+            self._trace,
+            self._on_embedding,
+        )
+        self._motion = motion
+        self._driver = Driver(self, self._space.control_hz, self._inputs, motion, self._planning, self._trace)
+        # Reliable or not, latched or not: whatever an e-stop is published with, one of the two hears it.
+        self.create_subscription(Bool, "~/estop", self._on_estop, LATCHED)
+        self.create_subscription(Bool, "~/estop", self._on_estop, NEWEST_FRAME)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_service(Trigger, "~/reset", self._on_reset)
-        self._timer = self.create_timer(1.0 / self._space.control_hz, self._step)
-        self._timer.cancel()
-        self._diagnostics = Diagnostics(self, self._checkpoint.identity, self._report)
 
-    def destroy_node(self) -> None:
-        self._open("the node ends")
-        self._worker.close()
-        super().destroy_node()
+    def activate(self) -> None:
+        self._driver.start()
+        if self._settings.enable_on_activate():
+            self._driver.enable()
 
-    # The loop
+    def deactivate(self) -> None:
+        self._driver.halt()
+
+    def cleanup(self) -> None:
+        if self._planning is None:
+            return
+        self._planning.close()
+        self._planning = None
+        summary = self._trace.summary()
+        if summary:
+            self.get_logger().info(f"seconds from image on: {json.dumps(summary)}")
+        if self._settings.trace_file():
+            self._trace.save(Path(self._settings.trace_file()))
+
+    # Limits
+
+    def _on_description(self, message: String) -> None:
+        """Take the limits from the first robot description that has them."""
+        if self._guard.limits is not None:
+            return
+        try:
+            self._use_limits(limits_from_urdf(message.data, self._space.joint_names))
+        except ConfigError as error:
+            self.get_logger().error(str(error))
+
+    def _use_limits(self, limits: JointLimits) -> None:
+        self._output.use_limits(limits, self._settings.limit_margin_rad(), self._settings.max_lead_rad())
+        self._guard.limits = limits
+
+    # Inputs and services
 
     def _on_embedding(self, stamp_ns: int, embedding: Vector | None) -> None:
-        """Close the loop at a new frame, if it may be closed, and plan from the frame, if a block begins there."""
-        if self._loop is not None and stamp_ns < self._loop.t0_ns:
-            self._enabled = False
-            self._open("time went back; enable again")
-        if self._enabled and self._loop is None:
-            self._close(stamp_ns)
-        goal, joints = self._inputs.goal.value, self._inputs.joints.value
-        if self._loop is None or embedding is None or goal is None or joints is None:
-            return
-        block = self._loop.observed_boundary(stamp_ns)
-        if block is not None:
-            self._worker.put(block, (self._loop, embedding, goal, joints))
+        if self.state == "active":
+            self._driver.on_embedding(stamp_ns, embedding)
 
-    def _close(self, t0_ns: int) -> None:
-        """Close the loop at a frame, if the frame and the joint states are newer than the request and all is sound."""
-        now_ns = self._now_ns()
-        if self._inputs.problem(now_ns) or min(t0_ns, self._inputs.joints.stamp_ns) < self._enabled_ns:
-            return
-        self._output.begin(self._inputs.joints.value)
-        self._loop = ControlLoop(self._make_planner(), t0_ns, now_ns)
-        self._arm_timer(self._loop, now_ns)
-
-    def _open(self, reason: str) -> None:
-        """End the motion, if there is any, and say why."""
-        if self._loop is None:
-            return
-        self._timer.cancel()
-        self._output.hold()
-        self._cycles += self._loop.cycles
-        self._missed_cycles += self._loop.missed_cycles
-        self._loop = None
-        self.get_logger().info(f"holding: {reason}")
-        self._diagnostics.publish()
-
-    def _step(self) -> None:
-        """Send the commands that are due."""
-        now_ns = self._now_ns()
-        problem = self._inputs.problem(now_ns)
-        if problem:
-            self._open(problem)
-            return
-        due = self._loop.due(now_ns)
-        if len(due):
-            self._output.send(due, self._loop.ahead(self._lookahead), self._inputs.joints.value)
-        self._arm_timer(self._loop, self._now_ns())
-
-    def _arm_timer(self, loop: ControlLoop, now_ns: int) -> None:
-        """Wake at the start of the next control step, so that commands keep the phase of the frames."""
-        self._timer.timer_period_ns = max(loop.next_step_ns() - now_ns, MIN_TIMER_NS)
-        self._timer.reset()
-
-    def _plan(self, pending: dict[int, Observation]) -> None:
-        """Observe every pending boundary and decide at the newest; runs in the inference thread."""
-        loop = self._loop
-        started_s = time.monotonic()
-        current = sorted(block for block, (of, *_) in pending.items() if of is loop)
-        if loop is None or not current:
-            return
-        for block in current:
-            _, embedding, goal, joints = pending[block]
-            surprise = loop.planner.observe(block, torch.from_numpy(embedding))
-        decision = loop.planner.decide(block, torch.from_numpy(goal), joints)
-        executing = loop.block_at(self._now_ns())
-        loop.planner.adopt(decision, executing + 1)
-        self._latencies_s.append(time.monotonic() - started_s)
-        self._late_plans += executing >= decision.block
-        self._show(loop, decision, surprise)
-
-    def _show(self, loop: ControlLoop, decision: Decision, surprise: float | None) -> None:
-        header = Header(stamp=ns_to_stamp(loop.t0_ns + decision.block * loop.block_ns))
-        self._output.publish_plan(header, loop.until(decision.block), decision.actions.reshape(-1, 7))
-        self._cost.publish(Float64(data=decision.cost))
-        if surprise is not None:
-            self._surprise.publish(Float64(data=surprise))
-
-    def _make_planner(self) -> RecedingHorizonPlanner:
-        model = self._checkpoint.model
-        try:
-            return RecedingHorizonPlanner(
-                model,
-                self._config,
-                self._space,
-                model.config.history,
-                self._device,
-                self._seed,
-                self._checkpoint.proposal,
-            )
-        except ValueError as error:
-            raise ConfigError(f"parameters planner: {error}") from None
-
-    def _warm_up(self) -> None:
-        """Plan once, so that the first plan of a loop is as fast as the others."""
-        planner, nothing = self._make_planner(), torch.zeros(self._checkpoint.model.config.embedding_dim)
-        planner.observe(0, nothing)
-        planner.decide(0, nothing)
-
-    # Services
+    def _on_estop(self, message: Bool) -> None:
+        self._driver.emergency_stop(message.data)
+        self.diagnostics.refresh()
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if not request.data:
-            response.success, response.message = True, self._disable()
+            response.success, response.message = True, self._stop()
             return response
-        problem = self._inputs.problem(self._now_ns())
+        problem = self._driver.problem() if self.state == "active" else f"the node is {self.state}"
         if problem:
             response.message = f"refused: {problem}"
-        elif self._enabled:
+        elif self._driver.enabled:
             response.success, response.message = True, "was enabled already"
         else:
-            self._enabled, self._enabled_ns = True, self._now_ns()
             self._forget_figures()
+            self._driver.enable()
             response.success, response.message = True, "the loop closes at the next frame"
         return response
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = True, self._disable()
+        response.success, response.message = True, self._stop()
         return response
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._open("reset")
-        self._enabled_ns = self._now_ns()
+        self._driver.restart()
         self._forget_figures()
         response.success = True
         response.message = "history, schedule and figures forgotten; " + (
-            "the loop closes again at the next frame" if self._enabled else "not enabled"
+            "the loop closes again at the next frame" if self._driver.enabled else "not enabled"
         )
         return response
 
-    def _disable(self) -> str:
-        was_enabled, self._enabled = self._enabled, False
-        self._open("stopped")
+    def _stop(self) -> str:
+        was_enabled = self._driver.enabled
+        self._driver.disable("")
+        self.diagnostics.refresh()
         return "stopped; the arm holds its position" if was_enabled else "was not enabled"
 
     # Diagnostics
 
     def _forget_figures(self) -> None:
-        self._cycles = self._missed_cycles = self._late_plans = 0
-        self._output.clamps = 0
-        self._latencies_s: deque[float] = deque(maxlen=10_000)
+        self._motion.forget_figures()
+        self._planning.forget_figures()
 
-    def _report(self) -> Report:
-        now_ns = self._now_ns()
-        loop, problem = self._loop, self._inputs.problem(now_ns)
-        state = "running" if loop else "waiting" if self._enabled else "idle"
-        values = {"state": state, "plans": len(self._latencies_s), "late_plans": self._late_plans}
-        values["cycles"] = self._cycles + (loop.cycles if loop else 0)
-        values["missed_cycles"] = self._missed_cycles + (loop.missed_cycles if loop else 0)
-        values["clamps"] = self._output.clamps
-        values |= percentiles("plan_latency", self._latencies_s)
-        values |= self._inputs.report(now_ns)
-        if self._inputs.unsound or (self._enabled and problem):
-            return Report.error(problem, values)
-        return Report.ok(state if self._enabled else f"idle: {problem or 'ready to be enabled'}", values)
+    def status(self) -> Status:
+        driver, problem = self._driver, self._driver.problem()
+        if driver.stopped:
+            return Status.error(f"stopped: {driver.stopped}")
+        if self._inputs.unsound or (driver.enabled and problem):
+            return Status.error(problem)
+        if not driver.enabled:
+            return Status.ok(f"idle: {problem or 'ready to be enabled'}")
+        warning = self._planning.warning()
+        if self.count_publishers(self._output.topic) > 1:
+            warning = f"another node publishes on {self._output.topic} too"
+        return Status.warn(f"{driver.state}: {warning}") if warning else Status.ok(driver.state)
 
-    def _now_ns(self) -> int:
-        return self.get_clock().now().nanoseconds
+    def values(self) -> dict[str, Any]:
+        figures = {"state": self._driver.state, "cycles": self._motion.cycles}
+        figures |= {"missed_cycles": self._motion.missed_cycles, "speed_scale": f"{self._motion.scale:.2f}"}
+        changed = self._output.counts
+        figures |= {"clamps": sum(changed.values())} | {f"changed_{rule}": count for rule, count in changed.items()}
+        now_ns = self.get_clock().now().nanoseconds
+        return figures | self._planning.report() | self._inputs.report(now_ns)
 
 
 def main(args: list[str] | None = None) -> int:

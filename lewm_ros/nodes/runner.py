@@ -8,21 +8,19 @@ import threading
 from collections.abc import Callable, Sequence
 
 import rclpy
-from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from lewm_ros.config import ConfigError
-from lewm_ros.model.checkpoint import CheckpointError
+from lewm_ros.nodes.managed_node import USER_ERRORS, ManagedNode
 
 BAD_INPUT = 2
 
 
-def run(name: str, make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int:
-    """Run a node until SIGINT or SIGTERM; returns the exit status.
+def run(name: str, make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None) -> int:
+    """Run a managed node until SIGINT or SIGTERM, in whatever state it is; returns the exit status.
 
-    What the user gave wrongly (parameters, checkpoint) becomes one line on stderr and status 2.
+    What the user gave wrongly (parameters, checkpoint) becomes one line on stderr and status 2, if the node was to
+    start by itself.
     """
     # The signals end the loop between two callbacks, with ROS still up, so that nodes can say goodbye. No time-out is
     # needed for that: the timer of the diagnostics wakes the loop every second.
@@ -36,11 +34,13 @@ def run(name: str, make_node: Callable[[], Node], args: Sequence[str] | None = N
         except RuntimeError as error:
             return refuse(name, str(error))
         node = make_node()
+        if node.autostart() and not node.start():
+            return refuse(name, node.failure)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         while rclpy.ok() and not stop.is_set():
             executor.spin_once()
-    except (CheckpointError, ConfigError, ParameterException) as error:
+    except USER_ERRORS as error:
         return refuse(name, str(error))
     finally:
         if node is not None:

@@ -9,33 +9,27 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped, TwistStamped
+from geometry_msgs.msg import TwistStamped
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
-from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Float64, Float64MultiArray, Header
+from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.config import ConfigError
-from lewm_ros.nodes.conversions import NS_PER_S, ns_to_stamp, rgb_to_image
-from lewm_ros.nodes.diagnostics import Diagnostics, Report
+from lewm_ros.nodes.diagnostics import Status
 from lewm_ros.nodes.inputs import Input
-from lewm_ros.nodes.parameters import Parameters
-from lewm_ros.nodes.qos import LATCHED, NEWEST
+from lewm_ros.nodes.managed_node import ManagedNode
+from lewm_ros.nodes.qos import NEWEST
 from lewm_ros.nodes.runner import run
 from lewm_ros.nodes.sim_commands import Command, Hold, Trajectory, Twist
-from lewm_ros.robot.arm import PANDA
+from lewm_ros.nodes.sim_outputs import SimOutputs
+from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.sim import TASKS, Problem, SimArm, draw_problems, make_task
 from lewm_ros.sim.actions import gripper_opening_m
 
 Array = NDArray[np.float64]
 
-BASE_FRAME = "panda_link0"
-CAMERA_FRAME = "scene_camera"
-FINGERS = ("panda_finger_joint1", "panda_finger_joint2")
 MAX_TICKS_AT_ONCE = 2
 """When behind: time goes at most twice as fast, which the other nodes can follow."""
 MAX_BEHIND_S = 0.5
@@ -43,70 +37,84 @@ MAX_BEHIND_S = 0.5
 LOG_PERIOD_S = 5.0
 
 
-class SimNode(Node):
+class SimNode(ManagedNode):
     """Simulates in real time: time starts at the wall clock's and goes on with physics, in ticks.
 
-    While the machine keeps up, stamps fit the wall clock and /clock alike. If it falls behind too far, simulated time
-    slips; then only nodes with `use_sim_time` still find the stamps fresh.
+    While the machine keeps up, stamps fit the wall clock and /clock alike. If it falls behind too far, or while the
+    node is inactive, simulated time slips; then only nodes with `use_sim_time` still find the stamps fresh.
     """
 
     def __init__(self) -> None:
         super().__init__("sim_node")
-        parameters = Parameters(self)
-        task = parameters.declare("task", "reach", "which task to set up", choices=tuple(TASKS))
-        seed = parameters.declare("seed", 0, "of the sequence of problems", low=0, high=2**31 - 1)
-        image_size = parameters.declare(
-            "image_size", 96, "height and width of a camera frame, pixels", low=16, high=2048
+        declare = self.parameters.declare
+        self._task_name = declare("task", "reach", "which task to set up", choices=tuple(TASKS))
+        self._seed = declare("seed", 0, "of the sequence of problems", low=0, high=2**31 - 1)
+        self._image_size = declare(
+            "image_size", 96, "height and width of a camera frame", unit="pixels", low=16, high=2048
         )
-        tick_hz = parameters.declare(
-            "tick_hz", 40.0, "rate of /clock, joint states and commands, Hz", low=1.0, high=400.0
+        self._tick_rate_hz = declare(
+            "tick_hz", 40.0, "rate of /clock, joint states and commands", unit="Hz", low=1.0, high=400.0
         )
-        image_hz = parameters.declare("image_hz", 20.0, "rate of the camera, Hz; divides tick_hz", low=0.1, high=400.0)
-        goal_period_s = parameters.declare(
-            "goal_period_s", 0.0, "a new goal every so many seconds; 0: only by ~/reset", low=0.0, high=3600.0
+        self._image_hz = declare(
+            "image_hz", 20.0, "rate of the camera; divides tick_hz", unit="Hz", low=0.1, high=400.0
         )
-        parameters.refuse_unknown()
+        self._goal_period_s = declare(
+            "goal_period_s", 0.0, "time between goals; 0: a new one only by ~/reset", unit="s", low=0.0, high=3600.0
+        )
+        self.parameters.seal()
+        self._arm: SimArm | None = None
+        self._goal_arm: SimArm | None = None
 
-        self._task = make_task(task)
-        self._arm = SimArm(tick_hz, image_size, cube=self._task.needs_cube)
+    # Lifecycle
+
+    def configure(self) -> None:
+        tick_hz, size = self._tick_rate_hz(), self._image_size()
+        self._task = make_task(self._task_name())
+        self._arm = SimArm(tick_hz, size, cube=self._task.needs_cube)
         # Goals are posed and rendered by a second arm, so that the first one is never moved for it.
-        self._goal_arm = SimArm(tick_hz, image_size, cube=self._task.needs_cube)
-        self._ticks_per_image = _whole("image_hz", tick_hz / image_hz, f"divide tick_hz {tick_hz:g}")
+        self._goal_arm = SimArm(tick_hz, size, cube=self._task.needs_cube)
+        self._ticks_per_image = _whole("image_hz", tick_hz / self._image_hz(), f"divide tick_hz {tick_hz:g}")
         _whole("tick_hz", 1.0 / (tick_hz * self._arm.model.opt.timestep), "divide the rate of physics, 400")
-        self._goal_period_ticks = round(goal_period_s * tick_hz)
+        self._goal_period_ticks = round(self._goal_period_s() * tick_hz)
         self._tick_hz, self._tick_ns = tick_hz, round(NS_PER_S / tick_hz)
-        self._problems = draw_problems(self._task, self._goal_arm, seed)
+        self._problems = draw_problems(self._task, self._goal_arm, self._seed())
         self._index = -1
         self._problem: Problem | None = None
         self._hold(not_before_ns=0)
+        self.diagnostics.hardware_id = f"MuJoCo {self._task.name}"
+        for arm in (self._arm, self._goal_arm):
+            arm.render()  # the first one is slow
 
-        self._clock_out = self.create_publisher(ClockMessage, "/clock", NEWEST)
-        self._joint_states = self.create_publisher(JointState, "joint_states", NEWEST)
-        self._image = self.create_publisher(Image, "image", NEWEST)
-        self._camera_info = self.create_publisher(CameraInfo, "camera_info", NEWEST)
-        self._goal_image = self.create_publisher(Image, "goal_image", LATCHED)
-        self._tcp_pose = self.create_publisher(PoseStamped, "~/tcp_pose", NEWEST)
-        self._goal_pose = self.create_publisher(PoseStamped, "~/goal_pose", LATCHED)
-        self._distance = self.create_publisher(Float64, "~/distance", NEWEST)
+        self._outputs = SimOutputs(self)
         self._inputs = {name: Input[Command](name) for name in ("joint_trajectory", "commands", "twist", "gripper")}
         self.create_subscription(JointTrajectory, "joint_trajectory", self._on_trajectory, NEWEST)
         self.create_subscription(Float64MultiArray, "commands", self._on_commands, NEWEST)
         self.create_subscription(TwistStamped, "twist", self._on_twist, NEWEST)
         self.create_subscription(Float64, "gripper", self._on_gripper, NEWEST)
         self.create_service(Trigger, "~/reset", self._on_reset)
-        Diagnostics(self, f"MuJoCo {task}", self._report)
-        for arm in (self._arm, self._goal_arm):
-            arm.render()  # the first one is slow
         self._ticks, self._origin_ns, self._started_s, self._slipped_s = 0, time.time_ns(), time.monotonic(), 0.0
-        if self._goal_period_ticks:
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.create_timer(1.0 / tick_hz, self._catch_up, clock=steady, autostart=False)
+
+    def activate(self) -> None:
+        if self._ticks:
+            self._slipped_s += self._behind_s()
+        else:
+            self._origin_ns, self._started_s = time.time_ns(), time.monotonic()
+        if self._problem is None and self._goal_period_ticks:
             self._next_problem()
             self._publish_goal()
-        self.create_timer(1.0 / tick_hz, self._catch_up, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer.reset()
 
-    def destroy_node(self) -> None:
-        self._arm.close()
-        self._goal_arm.close()
-        super().destroy_node()
+    def deactivate(self) -> None:
+        self._timer.cancel()
+        self._hold(not_before_ns=0)
+
+    def cleanup(self) -> None:
+        for arm in (self._arm, self._goal_arm):
+            if arm is not None:
+                arm.close()
+        self._arm = self._goal_arm = None
 
     @property
     def time_ns(self) -> int:
@@ -115,8 +123,11 @@ class SimNode(Node):
 
     # Physics
 
+    def _behind_s(self) -> float:
+        return time.monotonic() - self._started_s - self._slipped_s - self._ticks / self._tick_hz
+
     def _catch_up(self) -> None:
-        behind_s = time.monotonic() - self._started_s - self._slipped_s - self._ticks / self._tick_hz
+        behind_s = self._behind_s()
         self._slipped_s += max(behind_s - MAX_BEHIND_S, 0.0)
         for _ in range(min(int(behind_s * self._tick_hz), MAX_TICKS_AT_ONCE)):
             self._tick()
@@ -166,7 +177,7 @@ class SimNode(Node):
         source.arrived(self.time_ns)
         command = source.read(parse)
         if command is None:
-            self.get_logger().error(source.error, throttle_duration_sec=LOG_PERIOD_S)
+            self.get_logger().error(f"{name}: {source.error}", throttle_duration_sec=LOG_PERIOD_S)
         else:
             self._command = command
 
@@ -179,6 +190,9 @@ class SimNode(Node):
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Go to the start of the next problem and show its goal."""
+        if self.state != "active":
+            response.message = f"refused: the node is {self.state}"
+            return response
         problem = self._next_problem()
         self._task.start(self._arm, problem)
         self._hold(not_before_ns=time.time_ns())
@@ -195,61 +209,28 @@ class SimNode(Node):
 
     def _publish_goal(self) -> int:
         """Show the goal of the present problem; its stamp identifies it."""
-        header = self._header(CAMERA_FRAME)
         self._task.show_goal(self._goal_arm, self._problem)
-        self._goal_image.publish(rgb_to_image(self._goal_arm.render(), header))
-        self._goal_pose.publish(self._pose(self._problem.goal_position_m, self._goal_arm.tcp_quaternion))
+        self._outputs.show_goal(self._goal_arm, self._problem, self.time_ns)
         return self.time_ns
 
-    # Outputs
-
     def _publish_state(self) -> None:
-        header, arm = self._header(BASE_FRAME), self._arm
-        self._clock_out.publish(ClockMessage(clock=header.stamp))
-        self._joint_states.publish(
-            JointState(
-                header=header,
-                name=[*PANDA.joint_names, *FINGERS],
-                position=[*arm.positions_rad, arm.gripper_m, arm.gripper_m],
-                velocity=[*arm.velocities_rad_s, 0.0, 0.0],
-            )
-        )
-        self._tcp_pose.publish(self._pose(arm.tcp_position_m, arm.tcp_quaternion))
+        self._outputs.show_state(self._arm, self.time_ns)
         if self._problem is not None:
-            self._distance.publish(Float64(data=self._task.distance_m(arm, self._problem)))
+            self._outputs.show_distance(self._task.distance_m(self._arm, self._problem))
         if self._ticks % self._ticks_per_image == 0:
-            frame = arm.render()
-            header = self._header(CAMERA_FRAME)
-            self._image.publish(rgb_to_image(frame, header))
-            self._camera_info.publish(self._describe_camera(header, *frame.shape[:2]))
+            self._outputs.show_frame(self._arm, self.time_ns)
 
-    def _header(self, frame_id: str) -> Header:
-        return Header(stamp=ns_to_stamp(self.time_ns), frame_id=frame_id)
+    # Diagnostics
 
-    def _pose(self, position_m: Array, quaternion_wxyz: Array) -> PoseStamped:
-        message = PoseStamped(header=self._header(BASE_FRAME))
-        position, orientation = message.pose.position, message.pose.orientation
-        position.x, position.y, position.z = position_m.tolist()
-        orientation.w, orientation.x, orientation.y, orientation.z = quaternion_wxyz.tolist()
-        return message
+    def status(self) -> Status:
+        errors = [source.error for source in self._inputs.values() if source.error]
+        if errors:
+            return Status.error("; ".join(errors))
+        if self._slipped_s > 0.0:
+            return Status.warn("simulated time is behind the wall clock; give the other nodes use_sim_time")
+        return Status.ok("simulating")
 
-    def _describe_camera(self, header: Header, height: int, width: int) -> CameraInfo:
-        """A pinhole without distortion."""
-        fovy_rad = np.deg2rad(self._arm.model.camera(self._arm.cameras[0]).fovy[0])
-        focal_px = height / 2.0 / np.tan(fovy_rad / 2.0)
-        k = np.array([[focal_px, 0.0, width / 2.0], [0.0, focal_px, height / 2.0], [0.0, 0.0, 1.0]])
-        return CameraInfo(
-            header=header,
-            height=height,
-            width=width,
-            distortion_model="plumb_bob",
-            d=[0.0] * 5,
-            k=k.ravel(),
-            r=np.eye(3).ravel(),
-            p=np.hstack([k, np.zeros((3, 1))]).ravel(),
-        )
-
-    def _report(self) -> Report:
+    def values(self) -> dict[str, Any]:
         values = {
             "task": self._task.name,
             "problem": self._index,
@@ -258,13 +239,7 @@ class SimNode(Node):
         }
         for source in self._inputs.values():
             values |= source.report(self.time_ns)
-        errors = [source.error for source in self._inputs.values() if source.error]
-        if errors:
-            return Report.error("; ".join(errors), values)
-        if self._slipped_s > 0.0:
-            slip = f"simulated time is {self._slipped_s:.2f} s behind the wall clock, too much for this machine"
-            return Report.warn(f"{slip}; give the other nodes use_sim_time", values)
-        return Report.ok("simulating", values)
+        return values
 
 
 def _whole(name: str, ratio: float, right: str) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_ros.robot.limits import load_limits
+
 Array = NDArray[np.float64]
 
 
@@ -26,12 +28,17 @@ class ArmSpec:
         return np.clip(positions_rad, self.lower_rad + margin_rad, self.upper_rad - margin_rad)
 
 
-PANDA = ArmSpec(
-    name="panda",
-    joint_names=tuple(f"panda_joint{i}" for i in range(1, 8)),
-    lower_rad=np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973]),
-    upper_rad=np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]),
-    velocity_rad_s=np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61]),
-    home_rad=np.array([0.0, 0.1, 0.0, -2.1, 0.0, 2.2, 0.785]),
-)
-"""Franka Emika Panda (manufacturer's limits); home holds the hand over the table."""
+def _arm(name: str, home_rad: tuple[float, ...]) -> ArmSpec:
+    limits = load_limits(name)
+    return ArmSpec(
+        name=name,
+        joint_names=limits.joint_names,
+        lower_rad=np.array(limits.lower_rad),
+        upper_rad=np.array(limits.upper_rad),
+        velocity_rad_s=np.array(limits.velocity_rad_s),
+        home_rad=np.array(home_rad),
+    )
+
+
+PANDA = _arm("panda", home_rad=(0.0, 0.1, 0.0, -2.1, 0.0, 2.2, 0.785))
+"""Franka Emika Panda; home holds the hand over the table."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lewm_ros.robot.action_space import KINDS
+from lewm_ros.robot.action_space import ARM_KINDS
 from lewm_ros.robot.arm import Array
 from lewm_ros.sim.arm import GRIPPER_OPEN_M, SimArm
 
@@ -20,7 +20,7 @@ def apply_action(arm: SimArm, kind: str, action: Array) -> None:
     elif kind == "ee_delta":
         arm.step(arm.solve_twist(action[:6]), gripper_opening_m(action[6]))
     else:
-        raise ValueError(f"action space '{kind}' is unknown; known: {', '.join(KINDS)}")
+        raise ValueError(f"action space '{kind}' is unknown; known: {', '.join(ARM_KINDS)}")
 
 
 def gripper_opening_m(command: float) -> float:

@@ -124,6 +124,13 @@ class SimArm:
         """Position and quaternion (7,) of the cube: x, y, z in m, then w, x, y, z."""
         return self.data.qpos[9:16].copy()
 
+    @property
+    def touches_cube(self) -> bool:
+        """Whether any part of the arm is in contact with the cube."""
+        cube, table = self.model.body("cube").geomadr[0], self.model.geom("table").id
+        pairs = self.data.contact.geom  # (contacts, 2)
+        return not np.isin(pairs[(pairs == cube).any(axis=1)], (cube, table)).all()
+
     def forward_kinematics(self, positions_rad: Array) -> Array:
         """Position (3,) of the end effector at joint positions (7,), without moving the arm."""
         self._scratch.qpos[:7] = positions_rad

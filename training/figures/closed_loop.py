@@ -1,42 +1,13 @@
-"""Pictures of numbers: learning curves and closed-loop plots."""
+"""The closed loop: where it ended, and how it got there."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
-
-
-def plot_learning_curves(history: list[dict[str, Any]], path: Path) -> None:
-    """Losses, what the probes read, and the collapse monitors over epochs, as a PNG."""
-    epochs = [entry["epoch"] for entry in history]
-
-    def series(name: str) -> np.ndarray:
-        return np.array([entry[name] for entry in history])
-
-    figure, (losses, probes, spread) = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
-    losses.semilogy(epochs, series("train/prediction"), label="prediction, training")
-    losses.semilogy(epochs, series("validation/prediction"), label="prediction, held out")
-    losses.semilogy(epochs, series("validation/nothing_changes"), "--", color="grey", label="nothing changes")
-    losses.set(xlabel="epoch", title="Prediction error")
-    losses.legend()
-    for joint, values in enumerate(series("probe/joint_r2").T, start=1):
-        probes.plot(epochs, values, label=f"joint {joint}")
-    probes.set(xlabel="epoch", ylim=(0, 1), title="R2 of joint positions, linear probe on the embedding")
-    probes.legend(ncols=2)
-    spread.plot(epochs, series("validation/effective_rank"), label="effective rank")
-    spread.set(xlabel="epoch", title="Spread of the embedding")
-    spread.twinx().plot(epochs, series("validation/sigreg"), color="tab:orange", label="SIGReg")
-    spread.legend()
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
 
 
 def plot_goal(

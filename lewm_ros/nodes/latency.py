@@ -1,0 +1,78 @@
+"""From image to command: when what became of every planned frame."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict, deque
+from pathlib import Path
+
+import numpy as np
+
+from lewm_ros.observation.stamps import NS_PER_S
+
+EVENTS = ("received", "encoded", "planned", "commanded")
+KEPT_FRAMES = 100
+KEPT_PLANS = 100_000
+
+
+class LatencyTrace:
+    """Times of the events of each planned frame, in seconds since the frame's stamp.
+
+    Events are given in wall time (ns since the epoch) on one machine. What the stamps' clock says is used only for the
+    age of a frame on receipt, so that simulated time does no harm.
+    """
+
+    def __init__(self) -> None:
+        self._frames: OrderedDict[int, dict[str, float]] = OrderedDict()
+        self._origins_ns: dict[int, int] = {}
+        self._waiting: tuple[int, int] | None = None
+        self.plans: deque[list[float]] = deque(maxlen=KEPT_PLANS)
+
+    def received(self, stamp_ns: int, age_ns: int, wall_ns: int) -> None:
+        """The encoder has received a frame."""
+        while len(self._frames) >= KEPT_FRAMES:
+            old, _ = self._frames.popitem(last=False)
+            del self._origins_ns[old]
+        self._frames[stamp_ns] = {"received": age_ns / NS_PER_S}
+        self._origins_ns[stamp_ns] = wall_ns - age_ns
+
+    def mark(self, stamp_ns: int, event: str, wall_ns: int) -> None:
+        """Another of the `EVENTS` has happened to a frame; frames that were not received are not traced."""
+        if stamp_ns in self._frames:
+            self._frames[stamp_ns][event] = (wall_ns - self._origins_ns[stamp_ns]) / NS_PER_S
+
+    def adopted(self, stamp_ns: int, block: int) -> None:
+        """The plan of a frame is in force from a block on; a plan that never came into force is not traced."""
+        self._waiting = stamp_ns, block
+
+    def commanded(self, block: int, wall_ns: int) -> None:
+        """A command of a block has been sent."""
+        if self._waiting is None or block < self._waiting[1]:
+            return
+        stamp_ns, self._waiting = self._waiting[0], None
+        self.mark(stamp_ns, "commanded", wall_ns)
+        times = self._frames.get(stamp_ns, {})
+        if len(times) == len(EVENTS):
+            self.plans.append([times[event] for event in EVENTS])
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """p50, p95 and p99 of each event, in seconds since the image; empty without a plan."""
+        if not self.plans:
+            return {}
+        percents = np.percentile(np.array(self.plans), (50, 95, 99), axis=0)  # (3, events)
+        return {
+            event: dict(zip(("p50", "p95", "p99"), column.round(4).tolist(), strict=True))
+            for event, column in zip(EVENTS, percents.T, strict=True)
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the summary and every plan's times as JSON."""
+        report = {
+            "seconds_since_image": self.summary(),
+            "events": EVENTS,
+            "plans": [[round(time_s, 4) for time_s in plan] for plan in self.plans],
+        }
+        beside = path.with_name(f"{path.name}.writing")
+        beside.write_text(json.dumps(report) + "\n", encoding="utf-8")
+        os.replace(beside, path)

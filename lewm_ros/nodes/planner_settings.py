@@ -1,0 +1,124 @@
+"""The parameters of planner_node."""
+
+from __future__ import annotations
+
+from lewm_ros.config import PlannerConfig
+from lewm_ros.nodes.commands import ACTION_SPACE_OF
+from lewm_ros.nodes.inference import declare_device
+from lewm_ros.nodes.parameters import Parameters
+
+FROM_DESCRIPTION = "robot_description"
+
+WEIGHT = (0.0, 1e6)
+SEARCH_RANGES = {
+    "horizon": (1, 100),
+    "samples": (1, 100_000),
+    "iterations": (1, 1_000),
+    "elites": (1, 100_000),
+    "initial_std": (0.001, 100.0),
+    "minimum_std": (0.0, 100.0),
+    "knots_per_block": (1, 1_000),
+    "latent_weight": WEIGHT,
+    "running_weight": WEIGHT,
+    "map_weight": WEIGHT,
+    "gap_weight": WEIGHT,
+    "smoothness_weight": WEIGHT,
+    "limit_weight": WEIGHT,
+    "limit_margin_rad": (0.001, 3.0),
+    "agreement_std": (0.0, 100.0),
+    "deadline_ms": (1.0, 600_000.0),
+}
+"""Ranges of the search's parameters, as far as they have one of their own."""
+
+
+class PlannerSettings:
+    """Every attribute gives the present value of a parameter when called."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        declare = parameters.declare
+        self.checkpoint = declare("checkpoint", "default", "'default' or the path of a checkpoint's NAME.json")
+        self.device = declare_device(parameters)
+        self.seed = declare("seed", 0, "of the search", low=0, high=2**31 - 1)
+        self.search = parameters.declare_config("planner", PlannerConfig, SEARCH_RANGES)
+
+        self.command_interface = declare(
+            "command_interface", "joint_trajectory", "how the arm is commanded", choices=tuple(ACTION_SPACE_OF)
+        )
+        self.dry_run = declare("dry_run", False, "publish plans, but no commands")
+        self.enable_on_activate = declare("enable_on_activate", False, "move without waiting for ~/enable")
+        self.lookahead_steps = declare(
+            "lookahead_steps", 5, "scheduled control steps sent beyond the next one", unit="steps", low=0, high=100
+        )
+        self.ramp_s = declare(
+            "ramp_s",
+            1.0,
+            "time in which the speed goes from 0 to full after the loop has closed",
+            unit="s",
+            low=0.0,
+            high=60.0,
+            live=True,
+        )
+
+        self.limits = declare(
+            "limits",
+            "panda",
+            f"of the joints: panda, fr3, a YAML file, or {FROM_DESCRIPTION}: from the topic of that name",
+        )
+        self.limit_margin_rad = declare(
+            "limit_margin_rad", 0.02, "distance kept from position limits", unit="rad", low=0.0, high=1.0
+        )
+        self.max_lead_rad = declare(
+            "max_lead_rad",
+            0.3,
+            "largest distance of a joint's target from its measured position",
+            unit="rad",
+            low=0.01,
+            high=3.0,
+        )
+
+        self.max_input_age_s = declare(
+            "max_input_age_s",
+            0.4,
+            "oldest usable input, by its stamp and since its arrival",
+            unit="s",
+            low=0.01,
+            high=60.0,
+            live=True,
+        )
+        self.max_plan_age_s = declare(
+            "max_plan_age_s",
+            2.0,
+            "longest time without a new plan, and for making one",
+            unit="s",
+            low=0.05,
+            high=600.0,
+            live=True,
+        )
+        self.frozen_frames = declare(
+            "frozen_frames",
+            10,
+            "so many equal frames in a row while the arm moves are a frozen camera; 0: never",
+            unit="frames",
+            low=0,
+            high=10_000,
+        )
+
+        self.on_surprise = declare(
+            "on_surprise",
+            "warn",
+            "what to do when the world is not as predicted",
+            choices=("warn", "stop", "ignore"),
+            live=True,
+        )
+        self.surprise_threshold = declare(
+            "surprise_threshold",
+            5.0,
+            "surprising prediction error, above the mean on validation data",
+            unit="standard deviations",
+            low=0.0,
+            high=1e6,
+        )
+        self.surprise_steps = declare(
+            "surprise_steps", 3, "so many surprises in a row count", unit="model steps", low=1, high=1_000
+        )
+        self.trace_file = declare("trace_file", "", "JSON file for the latencies of every plan; empty: none")

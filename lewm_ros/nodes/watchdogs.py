@@ -1,0 +1,155 @@
+"""What no message reports by itself: clocks that jump, cameras that freeze, joints that cannot be where they say."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lewm_ros.observation.stamps import NS_PER_S
+from lewm_ros.robot.limits import JointLimits
+
+Vector = NDArray[np.float32]
+Array = NDArray[np.float64]
+
+
+class ClockWatch:
+    """Compares the clock of the stamps with a steady one.
+
+    A clock may go slower than the steady one, stand still and catch up again, as simulated time does. It may not go
+    back, nor be further ahead of the steady clock than it was before.
+
+    Args:
+        max_jump_s: larger differences are jumps.
+        hold_s: how long a jump is spoken of.
+    """
+
+    WINDOW_S = 5.0
+
+    def __init__(self, max_jump_s: float = 0.5, hold_s: float = 1.0) -> None:
+        self._max_jump_s, self._hold_s = max_jump_s, hold_s
+        self._last_s: float | None = None
+        self._leads: deque[tuple[float, float]] = deque()
+        self._until_s, self._problem = 0.0, ""
+
+    def check(self, now_s: float, steady_s: float) -> str:
+        """Call it often with both clocks; returns the problem, empty if there is none."""
+        lead_s = now_s - steady_s
+        while self._leads and self._leads[0][0] < steady_s - self.WINDOW_S:
+            self._leads.popleft()
+        jump_s = 0.0
+        if self._last_s is not None and now_s < self._last_s - self._max_jump_s / 10.0:
+            jump_s = now_s - self._last_s
+        elif self._leads and lead_s > max(lead for _, lead in self._leads) + self._max_jump_s:
+            jump_s = lead_s - max(lead for _, lead in self._leads)
+        if jump_s:
+            self._problem = f"the clock jumped {'back' if jump_s < 0.0 else 'forward'} by {abs(jump_s):.1f} s"
+            self._until_s = steady_s + self._hold_s
+            self._leads.clear()
+        self._last_s = now_s
+        self._leads.append((steady_s, lead_s))
+        return self._problem if steady_s < self._until_s else ""
+
+
+class FrozenWatch:
+    """Notices a camera that repeats one frame under new stamps while the arm moves.
+
+    An arm at rest may well look the same twice, in a simulator to the last bit.
+
+    Args:
+        frames: so many equal embeddings in a row ...
+        motion_rad: ... while any joint has gone this far.
+    """
+
+    def __init__(self, frames: int, motion_rad: float = 0.05) -> None:
+        self._frames, self._motion_rad = frames, motion_rad
+        self._embedding: Vector | None = None
+        self._start_rad: Array | None = None
+        self._repeats = 0
+        self.problem = ""
+
+    def saw(self, embedding: Vector, positions_rad: Array | None) -> None:
+        """Take in the embedding (D,) of a new frame and the joint positions (7,) at that time."""
+        if self._embedding is None or not np.array_equal(embedding, self._embedding):
+            self._embedding, self._start_rad, self._repeats, self.problem = embedding, positions_rad, 0, ""
+            return
+        self._repeats += 1
+        if self._start_rad is None or positions_rad is None or not self._frames:
+            return
+        moved_rad = float(np.abs(positions_rad - self._start_rad).max())
+        if self._repeats >= self._frames and moved_rad > self._motion_rad:
+            self.problem = f"the camera has frozen: equal frames while a joint moved more than {self._motion_rad:g} rad"
+
+
+class JointGuard:
+    """Refuses joint positions that cannot be true or from which the arm may not be moved.
+
+    Args:
+        limits: of the joints; None as long as they are not known.
+        factor, slack_rad: between two messages a joint may go `factor` times as far as its largest velocity allows,
+            plus the slack.
+    """
+
+    def __init__(self, limits: JointLimits | None, factor: float = 3.0, slack_rad: float = 0.1) -> None:
+        self.limits = limits
+        self._factor, self._slack_rad = factor, slack_rad
+        self._last: tuple[int, Array] | None = None
+
+    def check(self, stamp_ns: int, positions_rad: Array) -> Array:
+        """The positions (7,), measured at a stamp.
+
+        Raises:
+            ValueError: no limits yet, a joint is outside its limits, or it cannot have got there.
+        """
+        if self.limits is None:
+            raise ValueError("no joint limits yet: nothing usable received on robot_description")
+        last, self._last = self._last, (stamp_ns, positions_rad)
+        names, low, high = self.limits.joint_names, self.limits.lower_rad, self.limits.upper_rad
+        outside = np.maximum(np.array(low) - positions_rad, positions_rad - np.array(high))
+        if outside.max() > 0.0:
+            joint = int(np.argmax(outside))
+            raise ValueError(
+                f"joint '{names[joint]}' is outside its limits {low[joint]:g} to {high[joint]:g} rad; "
+                "move the arm back by other means"
+            )
+        if last is not None:
+            elapsed_s = abs(stamp_ns - last[0]) / NS_PER_S
+            excess = np.abs(positions_rad - last[1]) - self._factor * elapsed_s * np.array(self.limits.velocity_rad_s)
+            if excess.max() > self._slack_rad:
+                joint = names[int(np.argmax(excess))]
+                raise ValueError(f"joint '{joint}' jumped further than it can move; are there several publishers?")
+        return positions_rad
+
+
+class SurpriseWatch:
+    """Judges prediction errors by how they were distributed on validation data.
+
+    Args:
+        mean, std: of the one-step prediction error on validation data; 0 and 1 leave it as it is.
+        threshold: in standard deviations above the mean.
+        steps: so many surprises above the threshold in a row are a problem.
+    """
+
+    def __init__(self, mean: float, std: float, threshold: float, steps: int) -> None:
+        self._mean, self._std, self._threshold, self._steps = mean, std, threshold, steps
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._above = 0
+
+    def normalise(self, error: float) -> float:
+        """Standard deviations above the mean."""
+        return (error - self._mean) / self._std
+
+    def saw(self, score: float) -> None:
+        """Take in a normalised error; the loop's first ones, while speed is ramped up, are better left out."""
+        self._above = self._above + 1 if score > self._threshold else 0
+
+    @property
+    def problem(self) -> str:
+        """What is surprising; empty if nothing is."""
+        if self._above < self._steps:
+            return ""
+        return f"surprise above {self._threshold:g} for {self._steps} steps: the world is not as predicted"

@@ -1,0 +1,85 @@
+"""Joint velocities for a motion of the end effector, found by quadratic programming with the library mink."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from lewm_ros.config import ConfigError
+from lewm_ros.robot.limits import JointLimits
+
+Array = NDArray[np.float64]
+
+
+class DifferentialIK:
+    """Turns end-effector deltas into joint velocities within the position and velocity limits.
+
+    Args:
+        mjcf: MuJoCo model of the arm; joints that are not in `limits` stay where they are.
+        limits: of the arm's joints, in the order of all arrays here; the model's own position limits hold too.
+        control_hz: deltas per second.
+        site: the end effector in the model.
+        damping: how much small joint velocities are preferred to following exactly, which matters near singularities.
+
+    Raises:
+        ConfigError: mink is not installed, or the model lacks a joint or the site.
+    """
+
+    def __init__(
+        self, mjcf: Path, limits: JointLimits, control_hz: float, site: str = "tcp", damping: float = 1e-6
+    ) -> None:
+        try:
+            import mink
+        except ImportError:
+            raise ConfigError("differential IK needs the library mink: pip install 'lewm_ros[ik]'") from None
+        self._mink, self._dt, self._site, self._damping = mink, 1.0 / control_hz, site, damping
+        try:
+            model = mujoco.MjModel.from_xml_path(str(mjcf))
+            joints = [model.joint(name) for name in limits.joint_names]
+            model.site(site)
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f"{mjcf}: {str(error.args[0]).splitlines()[0]}") from None
+        self._positions = [joint.qposadr[0] for joint in joints]
+        self._velocities = [joint.dofadr[0] for joint in joints]
+        model.jnt_range[[joint.id for joint in joints]] = np.transpose([limits.lower_rad, limits.upper_rad])
+        self._configuration = mink.Configuration(model)
+        speeds = dict(zip(limits.joint_names, map(np.atleast_1d, limits.velocity_rad_s), strict=True))
+        self._limits = [mink.ConfigurationLimit(model, gain=1.0), mink.VelocityLimit(model, speeds)]
+        others = sorted(set(range(model.nv)) - set(self._velocities))
+        self._constraints = [mink.DofFreezingTask(model, others)] if others else []
+        self._task = mink.FrameTask(site, "site", position_cost=1.0, orientation_cost=1.0)
+
+    def velocities(self, positions_rad: Array, ee_delta: Array) -> Array:
+        """Joint velocities (J,), rad/s, for one control step.
+
+        Args:
+            positions_rad: joint positions (J,) before the step.
+            ee_delta: motion (6,) during the step in the base frame: metres, then a rotation vector in rad.
+
+        Raises:
+            ValueError: no velocities keep the limits, since a joint is outside them.
+        """
+        mink, configuration = self._mink, self._configuration
+        qpos = configuration.model.qpos0.copy()
+        qpos[self._positions] = positions_rad
+        configuration.update(qpos)
+        present = configuration.get_transform_frame_to_world(self._site, "site")
+        turned = mink.SO3.exp(np.asarray(ee_delta[3:6], dtype=np.float64)) @ present.rotation()
+        moved = present.translation() + ee_delta[:3]
+        self._task.set_target(mink.SE3.from_rotation_and_translation(turned, moved))
+        try:
+            velocity = mink.solve_ik(
+                configuration,
+                [self._task],
+                self._dt,
+                solver="daqp",
+                damping=self._damping,
+                limits=self._limits,
+                constraints=self._constraints or None,
+            )
+        except mink.NoSolutionFound:
+            raise ValueError("no joint velocities keep the limits; is a joint outside them?") from None
+        return velocity[self._velocities]

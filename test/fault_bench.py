@@ -1,0 +1,324 @@
+"""A camera and an arm that follows its commands, played to an encoder and a planner that run as processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from numpy.typing import NDArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.parameter import Parameter
+from rclpy.parameter_client import AsyncParameterClient
+from ros_processes import Probe, Processes, node_command
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Bool, Float64MultiArray, Header, String
+from std_srvs.srv import SetBool
+from trajectory_msgs.msg import JointTrajectory
+
+from lewm_ros.model.checkpoint import load_checkpoint
+from lewm_ros.nodes.conversions import ns_to_stamp, rgb_to_image
+from lewm_ros.nodes.qos import LATCHED
+from lewm_ros.observation.stamps import NS_PER_S
+from lewm_ros.robot.arm import PANDA
+from lewm_ros.robot.limits import JointLimits, load_limits
+
+Array = NDArray[np.float64]
+
+CONTROL_HZ = 20.0
+TICK_S = 0.0125
+TICKS_PER_STATE = 2
+TICKS_PER_FRAME = 4
+RAMP_S = 0.3
+PAUSE_S = 0.12
+MAX_LATENESS_S = 0.2
+REASON_S = 0.5
+MOTION_RAD = 0.02
+FAR_RAD = 0.6
+ROUNDING = 1e-6
+
+
+class CommandJudge:
+    """Judges every command by the arm's limits: whatever breaks one is kept as a line in `faults`.
+
+    A command must continue the one before it, or, after a pause, start from where the arm is.
+    """
+
+    def __init__(self, limits: JointLimits, control_hz: float) -> None:
+        self._low, self._high = np.array(limits.lower_rad), np.array(limits.upper_rad)
+        self._step = np.array(limits.velocity_rad_s) / control_hz
+        self._change = np.array(limits.acceleration_rad_s2) / control_hz**2
+        self._per_second = control_hz + 5
+        self.faults: list[str] = []
+        self.times_s: list[float] = []
+        self._sequence = -1
+        self._last: Array | None = None
+        self._move = np.zeros(7)
+
+    def saw(self, path_rad: Array, measured_rad: Array, sequence: int, sent_s: float) -> None:
+        """Take in a command: positions (n, 7), a control step apart, the first of them next.
+
+        Args:
+            path_rad: what is commanded.
+            measured_rad: where the arm is (7,).
+            sequence: the sender's number of the message, which shows whether one was lost.
+            sent_s: when it was sent, on the system's clock.
+        """
+        if path_rad.ndim != 2 or path_rad.shape[1] != 7 or not np.isfinite(path_rad).all():
+            self.faults.append(f"not a command for seven joints: {path_rad}")
+            return
+        self._require(path_rad.any(axis=1).all(), "zeros", path_rad)
+        self._require(np.all((self._low <= path_rad) & (path_rad <= self._high)), "outside position limits", path_rad)
+        self._require(np.all(np.abs(np.diff(path_rad, axis=0)) <= self._step + ROUNDING), "too fast ahead", path_rad)
+        self._require_continuation(path_rad[0], measured_rad, sequence, sent_s)
+        self.times_s.append(sent_s)
+        recent = sum(sent_s - earlier_s < 1.0 for earlier_s in self.times_s[-100:])
+        self._require(recent <= self._per_second, "too many commands in a second", recent)
+
+    def _require_continuation(self, first: Array, measured: Array, sequence: int, sent_s: float) -> None:
+        paused = self._last is None or sent_s - self.times_s[-1] > PAUSE_S
+        steps = max(1, sequence - self._sequence) if self._last is not None else 1
+        move = np.zeros(7) if self._last is None else first - self._last
+        continues = self._last is not None and bool(np.all(np.abs(move) <= steps * self._step + ROUNDING))
+        if continues and steps == 1 and not paused:
+            changes = np.abs(move - self._move) <= self._change + ROUNDING
+            self._require(bool(changes.all()), "a jump in velocity", (self._move, move))
+        starts = paused and bool(np.all(np.abs(first - measured) <= self._change + ROUNDING))
+        self._require(continues or starts, f"a jump (paused: {paused})", (self._last, measured, first))
+        self._last, self._sequence = first, sequence
+        self._move = move / steps if continues else first - measured
+
+    def _require(self, holds: object, what: str, shown: object) -> None:
+        if not holds:
+            self.faults.append(f"{what}: {shown}")
+
+
+class Heard(NamedTuple):
+    """A status as it arrived, by a steady clock."""
+
+    time_s: float
+    name: str
+    level: bytes
+    message: str
+
+
+class FaultBench(Probe):
+    """Publishes frames at 20 Hz and joint states at 40 Hz, follows the commands, and spoils on request what it sends.
+
+    Args:
+        checkpoint: of both nodes.
+        interface: joint_trajectory or commands.
+        sim_time: whether the nodes follow the bench's own clock.
+    """
+
+    def __init__(self, checkpoint: Path, interface: str, sim_time: bool) -> None:
+        self.processes = Processes()
+        super().__init__(self.processes)
+        self._checkpoint, self._interface, self._sim_time = checkpoint, interface, sim_time
+        create = self.node.create_publisher
+        self.images, self.joint_states = create(Image, "image", 10), create(JointState, "joint_states", 10)
+        self.goals, self.model_info = create(Image, "goal_image", LATCHED), create(String, "model_info", LATCHED)
+        self._clock, self._estop = create(Clock, "/clock", 10), create(Bool, "planner_node/estop", 10)
+        self._other_camera, self._other_arm = create(Image, "image", 10), create(JointState, "joint_states", 10)
+        self.embeddings = create(Image, "embedding", 10)
+        self.judge = CommandJudge(load_limits("panda"), CONTROL_HZ)
+        self.statuses: list[Heard] = []
+        self._late: list[tuple[float, float]] = []
+        self._ticks, self._last_tick_s = 0, time.monotonic()
+        self.clock_offset_ns, self._paused_ns = 0, None
+        self.mend()
+        self.place(PANDA.home_rad)
+        message = {"joint_trajectory": JointTrajectory, "commands": Float64MultiArray}[interface]
+        self.node.create_subscription(message, interface, self._on_command, 100)
+        self.node.create_timer(TICK_S, self._tick)
+
+    # Processes
+
+    def start_encoder(self) -> None:
+        self._start("encoder_node")
+
+    def start_planner(self) -> None:
+        small = {"planner__samples": 16, "planner__elites": 4, "planner__iterations": 2, "planner__horizon": 2}
+        self._start("planner_node", command_interface=self._interface, ramp_s=RAMP_S, **small)
+
+    def process(self, name: str) -> Any:
+        """The process of a node."""
+        return next(process for process in self.processes.running if process.args[2].endswith(name))
+
+    def kill(self, name: str) -> None:
+        """End a node as SIGKILL does, without a word."""
+        process = self.process(name)
+        self.processes.running.remove(process)
+        process.kill()
+        process.communicate()
+
+    def close(self) -> None:
+        self.processes.interrupt()
+        super().close()
+
+    def _start(self, name: str, **parameters: object) -> None:
+        shared = {"checkpoint": self._checkpoint, "device": "cpu", "use_sim_time": self._sim_time}
+        self.processes.start(node_command(name, **shared, **parameters))
+
+    # What can be spoiled
+
+    def mend(self) -> None:
+        """End every fault of what the bench sends."""
+        self.camera: Callable[[Image], Iterable[Image]] = lambda frame: [frame]
+        self.joints: Callable[[JointState], Iterable[JointState]] = lambda state: [state]
+        self.other_camera = self.other_arm = False
+        self.scene_rad: Array | None = None
+        self.follows, self._paused_ns = True, None
+
+    def place(self, positions_rad: Array) -> None:
+        """Put the arm somewhere (7,), at rest."""
+        self.position_rad = self._target_rad = np.array(positions_rad, dtype=np.float64)
+
+    def pause(self) -> None:
+        """Stop the clock, and with it all that is sent."""
+        self._paused_ns = self.now_ns()
+
+    def press_estop(self, pressed: bool) -> None:
+        self._estop.publish(Bool(data=pressed))
+
+    def claim_checkpoint(self, identity: str = "") -> None:
+        """Say which checkpoint the embeddings are from; by default the truth."""
+        identity = identity or load_checkpoint(self._checkpoint).identity
+        self.model_info.publish(String(data=f'{{"checkpoint": "{identity}"}}'))
+
+    def show_goal(self, size: tuple[int, int] = (32, 32), phase: float = 1.0) -> None:
+        """A picture of this height and width as the goal."""
+        self.goals.publish(rgb_to_image(picture(PANDA.home_rad + phase, *size), self.header()))
+
+    def withdraw_goal(self) -> None:
+        self.goals.publish(Image(header=self.header()))
+
+    def now_ns(self) -> int:
+        return time.time_ns() + self.clock_offset_ns if self._paused_ns is None else self._paused_ns
+
+    def header(self) -> Header:
+        return Header(stamp=ns_to_stamp(self.now_ns()), frame_id="camera")
+
+    # What is seen
+
+    def lateness_s(self, since_s: float) -> float:
+        """How long the bench itself was late since then: what it sends and hears is late by as much."""
+        return sum(late_s for at_s, late_s in self._late if at_s >= since_s)
+
+    def wait_for_reason(self, name: str, words: str, since_s: float, after_s: float = 0.0) -> None:
+        """Fail unless a node says these words, as something that is wrong, within half a second.
+
+        Args:
+            name: of the node.
+            words: in its status.
+            since_s: when the fault began.
+            after_s: how much later it can be known.
+        """
+
+        def told() -> list[Heard]:
+            heard = (h for h in self.statuses if h.time_s >= since_s and h.name == name)
+            return [h for h in heard if words in h.message and h.level != DiagnosticStatus.OK]
+
+        self.wait(told, f"{name} to say '{words}'", timeout_s=20.0)
+        took_s, allowed_s = told()[0].time_s - since_s, after_s + REASON_S + self.lateness_s(since_s)
+        assert took_s <= allowed_s, f"{name} said '{words}' after {took_s:.2f} s instead of {allowed_s:.2f} s"
+
+    def moves(self) -> None:
+        """Return once the arm has been seen to move, on several commands; enables the planner if need be."""
+        if np.abs(self.position_rad - PANDA.home_rad).max() > FAR_RAD:
+            self.call("planner_node/stop")
+            self.rests()
+            self.place(PANDA.home_rad)
+        self.wait(lambda: self.enable().success, "the planner to be enabled")
+        self.goes_on()
+
+    def goes_on(self, commands: int = 5) -> None:
+        """Return once the arm moves on, without being enabled."""
+        sent, start_rad = len(self.judge.times_s), self.position_rad
+        self.wait(
+            lambda: (
+                len(self.judge.times_s) >= sent + commands and np.abs(self.position_rad - start_rad).max() > MOTION_RAD
+            ),
+            f"motion; {len(self.judge.times_s) - sent} commands came",
+            timeout_s=30.0,
+        )
+
+    def undisturbed(self, since_s: float) -> None:
+        """Fail if the planner has complained or paused since a moment, unless the bench itself was late."""
+        if self.lateness_s(since_s) > MAX_LATENESS_S:
+            return
+        heard = [h for h in self.statuses if h.time_s >= since_s and h.name == "planner_node"]
+        complaints = [h.message for h in heard if h.level == DiagnosticStatus.ERROR]
+        assert not complaints, complaints
+
+    def rests(self, silence_s: float = 0.4) -> None:
+        """Return once commands have ended and nothing follows them."""
+        self.wait(lambda: time.time() - self.judge.times_s[-1] > 2 * PAUSE_S, "the stop to end", timeout_s=5.0)
+        sent = len(self.judge.times_s)
+        self.spin(silence_s)
+        assert len(self.judge.times_s) == sent, "commands were sent after the stop had ended"
+
+    def set_parameter(self, name: str, value: object) -> SetParametersResult:
+        """What the planner answers to a change of a parameter."""
+        client = AsyncParameterClient(self.node, "planner_node")
+        self.wait(client.services_are_ready, "the planner's parameters")
+        future = client.set_parameters([Parameter(name, value=value)])
+        self.wait(future.done, "an answer about a parameter")
+        return future.result().results[0]
+
+    # Machinery
+
+    def enable(self, enabled: bool = True) -> Any:
+        return self.call("planner_node/enable", SetBool.Request(data=enabled))
+
+    def _tick(self) -> None:
+        now_s = time.monotonic()
+        self._late.append((now_s, max(0.0, now_s - self._last_tick_s - TICK_S)))
+        self._last_tick_s, self._ticks = now_s, self._ticks + 1
+        if self._paused_ns is not None:
+            return
+        if self.follows:
+            most = PANDA.velocity_rad_s * TICK_S
+            self.position_rad = self.position_rad + np.clip(self._target_rad - self.position_rad, -most, most)
+        if self._sim_time:
+            self._clock.publish(Clock(clock=ns_to_stamp(self.now_ns())))
+        # Other publishers come in between, since the nodes take only the newest of messages that come at once.
+        if self._ticks % TICKS_PER_STATE == 0:
+            for state in self.joints(self._joint_state(self.position_rad)):
+                self.joint_states.publish(state)
+        elif self.other_arm:
+            self._other_arm.publish(self._joint_state(self.position_rad + 0.5))
+        if self._ticks % TICKS_PER_FRAME == 0:
+            scene_rad = self.position_rad if self.scene_rad is None else self.scene_rad
+            for frame in self.camera(rgb_to_image(picture(scene_rad), self.header())):
+                self.images.publish(frame)
+        elif self._ticks % TICKS_PER_FRAME == TICKS_PER_FRAME // 2 and self.other_camera:
+            self._other_camera.publish(rgb_to_image(picture(self.position_rad + 1.0), self.header()))
+
+    def _joint_state(self, positions_rad: Array) -> JointState:
+        return JointState(header=self.header(), name=list(PANDA.joint_names), position=positions_rad.tolist())
+
+    def _on_command(self, message: JointTrajectory | Float64MultiArray, info: dict[str, Any]) -> None:
+        paths = [p.positions for p in message.points] if self._interface == "joint_trajectory" else [message.data]
+        path_rad = np.array(paths)
+        self.judge.saw(
+            path_rad, self.position_rad, info["publication_sequence_number"], info["source_timestamp"] / NS_PER_S
+        )
+        self._target_rad = path_rad[0]
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        super()._on_diagnostics(message)
+        now_s = time.monotonic()
+        self.statuses += [Heard(now_s, s.name, s.level, s.message) for s in message.status]
+
+
+def picture(positions_rad: Array, height: int = 32, width: int = 32) -> NDArray[np.uint8]:
+    """A frame (height, width, 3) in which every joint can be seen."""
+    rows, columns = np.linspace(0.0, 2.0, height), np.linspace(0.0, 2.0, width)
+    waves = np.add.outer(rows * (1.0 + positions_rad[3]), columns * (1.0 + positions_rad[1]))
+    phases = np.array([positions_rad[0] + positions_rad[4], positions_rad[2] + positions_rad[5], positions_rad[6]])
+    return (127.5 + 120.0 * np.sin(3.0 * waves[..., np.newaxis] + 2.0 * phases)).astype(np.uint8)

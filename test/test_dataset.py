@@ -1,0 +1,204 @@
+"""Datasets are read as they were written, opened by stable-worldmodel, and refused where they are wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from toy_dataset import toy_columns, write_toy
+
+from lewm_training.dataset import DatasetError, EpisodeDataset, write_episode
+from lewm_training.dataset.frames import StoredFrames
+
+STEPS = 20
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Three episodes of twenty control steps."""
+    return write_toy(tmp_path / "toy.h5", [toy_columns(number) for number in range(3)])
+
+
+def change(path: Path, column: str, row: int, value: float) -> Path:
+    with h5py.File(path, "r+") as file:
+        file[column][row] = value
+    return path
+
+
+def test_frames_are_indexed_as_an_array_is(path: Path) -> None:
+    frames = EpisodeDataset.open(path).pixels
+    true = np.concatenate([toy_columns(number)["pixels"] for number in range(3)])
+    assert len(frames) == 60
+    np.testing.assert_array_equal(frames[7], true[7])
+    np.testing.assert_array_equal(frames[18:42:3], true[18:42:3])
+    rows = np.array([[59, 0, 0], [17, 18, 40]])  # unsorted, repeated, neighbours
+    np.testing.assert_array_equal(frames[rows], true[rows])
+    with pytest.raises(IndexError):
+        frames[np.array([60])]
+
+
+def test_columns_stay_in_the_file(path: Path) -> None:
+    dataset = EpisodeDataset.open(path)
+    for name in ("action", "proprio", "ee_position"):
+        base = dataset.columns[name]
+        while isinstance(base, np.ndarray):
+            base = base.base
+        assert type(base).__name__ in ("mmap", "memoryview"), name
+        np.testing.assert_array_equal(dataset.columns[name][20:40], toy_columns(1)[name])
+
+
+def test_statistics_are_those_of_the_rows_together(tmp_path: Path) -> None:
+    lengths = (16, 40, 23)
+    path = write_toy(tmp_path / "toy.h5", [toy_columns(n, steps) for n, steps in enumerate(lengths)])
+    found = EpisodeDataset.open(path).statistics("action", np.array([0, 2]))
+    rows = np.concatenate([toy_columns(0, 16)["action"], toy_columns(2, 23)["action"]]).astype(np.float64)
+    np.testing.assert_allclose(found.mean, rows.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found.std, rows.std(0), rtol=1e-12)
+    np.testing.assert_array_equal(found.low, rows.min(0))
+    np.testing.assert_array_equal(found.high, rows.max(0))
+
+
+def test_stable_worldmodel_cuts_the_same_windows(path: Path) -> None:
+    reference = pytest.importorskip("stable_worldmodel.data", reason="needs the extra `peer`")
+    theirs = reference.HDF5Dataset(path=path, frameskip=5, num_steps=3)
+    ours = EpisodeDataset.open(path)
+    starts = ours.window_starts(np.arange(3), span=15)
+    assert len(theirs) == len(starts) == 3 * (STEPS - 14)
+    pixels, actions = ours.read_windows(starts, frames=3, action_block=5)
+    for number, start in enumerate(starts):
+        window = theirs[number]
+        np.testing.assert_array_equal(window["pixels"].permute(0, 2, 3, 1).numpy(), pixels[number])
+        # Theirs holds a block of actions after every frame, also after the last.
+        np.testing.assert_array_equal(window["action"][:2].numpy(), actions[number].reshape(2, 35))
+        np.testing.assert_array_equal(window["proprio"].numpy(), ours.columns["proprio"][start : start + 15 : 5])
+
+
+@pytest.mark.parametrize("layout", ["uint8", "channels first", "floats to 1", "floats to 255"])
+def test_files_of_stable_worldmodel_open(tmp_path: Path, layout: str) -> None:
+    reference = pytest.importorskip("stable_worldmodel.data", reason="needs the extra `peer`")
+    with reference.HDF5Writer(tmp_path / "theirs.h5") as writer:
+        for number in range(2):
+            columns = toy_columns(number)
+            true = columns["pixels"]
+            columns["action"][-1] = np.nan  # as its own recorder leaves the last row
+            columns["pixels"] = {
+                "uint8": true,
+                "channels first": true.transpose(0, 3, 1, 2),
+                "floats to 1": (true / 255.0).astype(np.float32),
+                "floats to 255": true.astype(np.float32),
+            }[layout]
+            writer.write_episode(columns)
+    dataset = EpisodeDataset.open(tmp_path / "theirs.h5")
+    starts = dataset.window_starts(np.arange(2), span=16)
+    pixels, actions = dataset.read_windows(starts[[7, 0]], frames=4, action_block=5)
+    np.testing.assert_array_equal(pixels[0], toy_columns(1)["pixels"][2:18:5])
+    np.testing.assert_array_equal(actions[1].reshape(15, 7), toy_columns(0)["action"][:15])
+    assert np.isfinite(actions).all()
+
+
+def test_pictures_that_are_not_pictures_are_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "file.h5", "w") as file:
+        file["depth"] = np.zeros((4, 8, 8), np.uint8)
+        file["normalised"] = np.full((4, 8, 8, 3), -1.0, np.float32)
+    with pytest.raises(DatasetError, match=r"column 'depth' has the shape \(4, 8, 8\), expected \(N, height"):
+        StoredFrames(tmp_path / "file.h5", "depth")
+    with pytest.raises(DatasetError, match="'normalised' holds float32 from -1 to -1; expected uint8"):
+        StoredFrames(tmp_path / "file.h5", "normalised")
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value", "message"),
+    [
+        ("action", 23, np.nan, "action is not finite in episode 1, row 3"),
+        ("action", 23, 2.5, r"action 0 reaches 2.5, declared limit 0.05 .* in episode 1, row 3"),
+        ("proprio", 41, 57.3, r"proprio is beyond 2 pi rad \(are these degrees\?\) in episode 2, row 1"),
+        ("timestamp_s", 7, 0.7, r"the clock moves by 0.4 s instead of 0.05 s in episode 0, row 7"),
+    ],
+)
+def test_a_bad_episode_is_named_and_skipped_only_when_asked(
+    path: Path, column: str, row: int, value: float, message: str
+) -> None:
+    change(path, column, row, value)
+    with pytest.raises(DatasetError, match=f"{message}; --skip-bad leaves such episodes out"):
+        EpisodeDataset.open(path)
+    dataset = EpisodeDataset.open(path, skip_bad=True)
+    bad = row // STEPS
+    assert list(dataset.skipped) == [bad]
+    train, held_out = dataset.split(0.3, seed=0)
+    assert sorted([*train, *held_out]) == sorted({0, 1, 2} - {bad})
+    assert not np.isin(dataset.window_starts(np.arange(3), 16) // STEPS, bad).any()
+
+
+def test_an_episode_shorter_than_a_window_is_named(tmp_path: Path) -> None:
+    path = write_toy(tmp_path / "toy.h5", [toy_columns(0), toy_columns(1, steps=9), toy_columns(2)])
+    with pytest.raises(DatasetError, match="only 9 control steps, a window takes 16, in episode 1; --skip-bad"):
+        EpisodeDataset.open(path).window_starts(np.arange(3), 16)
+    dataset = EpisodeDataset.open(path, skip_bad=True)
+    assert len(dataset.window_starts(np.arange(3), 16)) == 2 * 5
+    assert list(dataset.skipped) == [1]
+    with pytest.raises(DatasetError, match="no episode holds a window of 100 control steps"):
+        dataset.window_starts(np.arange(3), 100)
+
+
+def test_missing_columns_and_episodes_that_do_not_add_up_are_named(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["ep_offset"][1] = 21
+    with pytest.raises(DatasetError, match="episode 1 has ep_len 20 and ep_offset 21, expected ep_offset 20"):
+        EpisodeDataset.open(path)
+    with h5py.File(path, "r+") as file:
+        file["ep_offset"][1], file["ep_len"][2] = 20, 19
+    with pytest.raises(DatasetError, match="has 60 rows, the episodes add up to 59; was the file written to its end"):
+        EpisodeDataset.open(path)
+    with h5py.File(path, "r+") as file:
+        file["ep_len"][2] = 20
+        file.move("pixels", "observation")
+    with pytest.raises(DatasetError, match=r"column 'pixels' is missing; found action, .*`lewm import --from hdf5`"):
+        EpisodeDataset.open(path)
+
+
+def test_episodes_with_other_frames_or_columns_are_not_joined(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"'pixels' is uint8 \(8, 8, 3\), before it was uint8 \(16, 16, 3\), in ep"):
+        write_toy(tmp_path / "toy.h5", [toy_columns(0), toy_columns(1, size=8)])
+    lacking = toy_columns(1)
+    del lacking["ee_position"]
+    with pytest.raises(DatasetError, match="column 'ee_position' is missing in episode 1"):
+        write_toy(tmp_path / "toy.h5", [toy_columns(0), lacking])
+    assert not (tmp_path / "toy.h5").exists()
+
+
+def test_a_file_cut_short_is_not_read(path: Path) -> None:
+    whole = path.read_bytes()
+    for share in (0.3, 0.9, 0.999):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(DatasetError, match="not a whole HDF5 file"):
+            EpisodeDataset.open(path)
+
+
+WRITE_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from lewm_training.dataset.writing import new_file
+with new_file(Path(sys.argv[1])) as file:
+    file["action"] = [[0.0] * 7] * 1000
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_no_file_under_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "toy.h5"
+    done = subprocess.run([sys.executable, "-c", WRITE_AND_DIE, path], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not path.exists()
+    os.replace(path.with_suffix(".writing"), path)  # what somebody might do
+    with pytest.raises(DatasetError, match=r"was never finished|not a whole HDF5 file"):
+        EpisodeDataset.open(path)
+    write_episode(path, toy_columns(0), {})  # and the next attempt is not in its way
+    with h5py.File(path) as file:
+        assert len(file["action"]) == STEPS

@@ -1,0 +1,67 @@
+"""FLOPs as counted by hand are those that are executed, as torch counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import small_model_config
+from torch.utils.flop_counter import FlopCounterMode
+
+from lewm_ros.config import EncoderConfig, ModelConfig, PatchConfig, PredictorConfig
+from lewm_ros.model import LeWorldModel
+from lewm_ros.model.patch import VJEPA2_AC, PatchWorldModel
+from lewm_training.bench.flops import Flops, candidate_flops, flops_per_plan, reference_flops, shared_flops
+
+SAMPLES, HORIZON = 4, 5
+PREDICTOR = PredictorConfig(depth=3, heads=2, head_dim=8, mlp_dim=32, dropout=0.0)
+LEWM = replace(small_model_config(), predictor=PREDICTOR)
+PATCH = PatchConfig(EncoderConfig(32, 8, width=32, depth=1, heads=2), predictor=PREDICTOR, width=16)
+
+
+def executed(call: Callable[[], object]) -> Flops:
+    """What torch counts: attention kernels, and all other matrix products."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        call()
+    counts = counter.get_flop_counts()["Global"]
+    attention = sum(count for name, count in counts.items() if "attention" in str(name))
+    return Flops(sum(counts.values()) - attention, attention)
+
+
+@pytest.mark.parametrize("known", [1, 2, 3])
+@pytest.mark.parametrize("history", [1, 3, 4])
+@pytest.mark.parametrize("config", [LEWM, PATCH], ids=["lewm", "patch"])
+def test_the_count_is_what_is_executed(config: ModelConfig | PatchConfig, history: int, known: int) -> None:
+    known, config = min(known, history), replace(config, history=history)
+    model = (LeWorldModel if isinstance(config, ModelConfig) else PatchWorldModel)(config).eval()
+    z, past = torch.randn(1, known, config.embedding_dim), torch.randn(1, known - 1, 35)
+    plans = torch.randn(1, SAMPLES, HORIZON, 35)
+    assert executed(lambda: model.rollout(z, past, plans)) == reference_flops(config, known, HORIZON) * SAMPLES
+    rollout = model.planning_model("fp32")
+    fast = executed(lambda: rollout.start(z, past)(plans))
+    counted = shared_flops(config, known, HORIZON) + candidate_flops(config, known, HORIZON) * SAMPLES
+    # Over one token a frame, attention is spelt out, and torch's counter does not see it.
+    assert fast == (counted if isinstance(config, PatchConfig) else Flops(counted.matmul))
+
+
+def test_attention_over_one_token_a_frame_by_hand() -> None:
+    # History 3 from three frames on, one layer of 2 heads of 8: the newest token sees 3, which is 3 scores and 3 values
+    # of 16 products each, at each of two steps; what it shares is one token that sees itself, which costs nothing.
+    config = replace(LEWM, predictor=replace(PREDICTOR, depth=1))
+    assert candidate_flops(config, known=3, horizon=2).attention == 2 * 2 * (2 * 3 * 16)
+    assert shared_flops(config, known=2, horizon=1).attention == 0
+
+
+def test_a_plan_is_samples_times_iterations() -> None:
+    plan = flops_per_plan(LEWM, samples=300, iterations=30, horizon=5)
+    assert plan == shared_flops(LEWM, 3, 5) + candidate_flops(LEWM, 3, 5) * 9000
+
+
+def test_the_papers_models() -> None:
+    lewm = flops_per_plan(ModelConfig(), 300, 30, 5).total
+    patch = flops_per_plan(PatchConfig(), 300, 30, 5).total
+    assert lewm == pytest.approx(4e12, rel=0.5)
+    assert patch / lewm > 256  # as many tokens, and attention among them
+    assert flops_per_plan(VJEPA2_AC, 300, 30, 5).total > 20 * patch

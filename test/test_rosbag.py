@@ -1,0 +1,390 @@
+"""`lewm import --from rosbag`: recordings whose rows are known become these rows, and bad ones are named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+pytest.importorskip("rosbags", reason="recordings need the extra: pip install -e '.[rosbag]'")
+
+from recordings import (
+    LATENCY_NS,
+    Message,
+    compressed,
+    image,
+    joint_state,
+    number,
+    numbers,
+    seconds,
+    trajectory,
+    twist,
+    write_bag,
+)
+
+from lewm_ros.model.pixels import fit_frame
+from lewm_ros.observation.stamps import NS_PER_S
+from lewm_ros.robot.arm import PANDA
+from lewm_training.cli import main
+from lewm_training.dataset import EpisodeDataset
+
+ROOT = Path(__file__).parents[1]
+STEP_S = 0.05
+RATE_RAD_S = np.array([0.1, -0.2, 0.3, 0.0, 0.4, -0.5, 0.6])
+SETTINGS = {
+    "image": "/image",
+    "joint_states": "/joint_states",
+    "joint_names": list(PANDA.joint_names),
+    "limit": [0.05] * 7,
+    "image_size": 16,
+    "min_episode_s": 0.25,
+}
+
+
+def frame(step: int, size: tuple[int, int] = (24, 32)) -> NDArray[np.uint8]:
+    return np.random.default_rng(step).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def positions(time_s: float) -> NDArray[np.float64]:
+    return PANDA.home_rad + RATE_RAD_S * time_s
+
+
+def camera(steps: Sequence[int], make: Any = image) -> list[Message]:
+    """A frame per control step, received a little later."""
+    return [("/image", seconds(STEP_S * k) + LATENCY_NS, make(seconds(STEP_S * k), frame(k))) for k in steps]
+
+
+def joints(end_s: float, begin_s: float = 0.0) -> list[Message]:
+    """Joint states at 100 Hz, in an order that changes from message to message, with a joint more than is asked for."""
+    names = (*PANDA.joint_names, "finger")
+    messages = []
+    for k in range(round(begin_s * 100), round(end_s * 100) + 1):
+        values = [*positions(0.01 * k), 0.04]
+        order = np.random.default_rng(k).permutation(8)
+        time_ns = seconds(0.01 * k)
+        messages.append(("/joint_states", time_ns + LATENCY_NS, joint_state(time_ns, values, names, list(order))))
+    return messages
+
+
+def run(folder: Path, source: Path, *options: str, **settings: Any) -> tuple[int, Path]:
+    """`lewm import` with these settings; returns exit status and dataset."""
+    config, out = folder / "topics.yaml", folder / "data.h5"
+    config.write_text(yaml.safe_dump(SETTINGS | settings), encoding="utf-8")
+    command = ["import", "--from", "rosbag", str(source), "--out", str(out), "--config", str(config)]
+    return main([*command, "--json", str(folder / "figures.json"), *options]), out
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("sqlite", [False, True], ids=["mcap", "sqlite3"])
+@pytest.mark.parametrize("make", [image, compressed], ids=["raw", "compressed"])
+def test_rows_hold_what_the_topics_held(tmp_path: Path, make: Any, sqlite: bool) -> None:
+    steps = [*range(20), *range(40, 61)]  # no frames from 1 to 2 s
+    bag = write_bag(tmp_path / "bag", camera(steps, make) + joints(3.0), sqlite)
+    status, out = run(tmp_path, bag)
+    assert status == 0
+    data = EpisodeDataset.open(out)
+    # The last sample of each stretch has no action.
+    assert data.lengths.tolist() == [19, 20]
+    rows = [*range(19), *range(40, 60)]
+    np.testing.assert_array_equal(data.pixels[:], [fit_frame(frame(k), 16) for k in rows])
+    np.testing.assert_allclose(data.columns["proprio"][:], [positions(STEP_S * k) for k in rows], rtol=1e-6)
+    np.testing.assert_allclose(data.columns["action"][:], np.tile(RATE_RAD_S * STEP_S, (39, 1)), atol=1e-6)
+    np.testing.assert_array_equal(data.columns["frame_stamp_ns"][:], [seconds(STEP_S * k) for k in rows])
+    assert (data.meta["action_space"], data.meta["control_hz"]) == ("joint_delta", 20.0)
+    assert [episode["source"] for episode in data.meta["episodes"]] == ["bag/0", "bag/1"]
+
+    found = figures(tmp_path)
+    assert found["ends"] == ["bag: 1763000000.950 s: /image: a pause of more than 0.2 s"]
+    assert found["topics"]["/image"] == {
+        "received": 41,
+        "used": 41,
+        "largest_gap_s": pytest.approx(1.05),
+        "largest_age_s": 0.0,
+        "dropped": {},
+    }
+    assert found["topics"]["/joint_states"]["received"] == 301
+    assert not (tmp_path / "data.parts").exists()
+
+
+def targets(step: int) -> NDArray[np.float64]:
+    """Where the joints are to be at the end of a control step."""
+    return PANDA.home_rad + 1e-3 * (step + 1) ** 2 * np.arange(1, 8) / 7
+
+
+def expected_actions(steps: int) -> NDArray[np.float64]:
+    # (k + 1)^2 - k^2
+    return np.stack([1e-3 * (2 * k + 1) * np.arange(1, 8) / 7 for k in range(steps)])
+
+
+def import_actions(folder: Path, commands: list[Message], **settings: Any) -> NDArray[np.float32]:
+    """Actions of the steps 1 to 18 of a recording: at step 0 nothing had been commanded before."""
+    bag = write_bag(folder / "bag", camera(range(21)) + joints(1.0) + commands)
+    status, out = run(folder, bag, command="/command", **settings)
+    assert status == 0
+    data = EpisodeDataset.open(out)
+    first = round((data.columns["frame_stamp_ns"][0] - seconds(0.0)) / NS_PER_S / STEP_S)
+    return data.columns["action"][1 - first : 19 - first]
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.01], ids=["at once", "late"])
+def test_actions_from_commanded_positions(tmp_path: Path, delay_s: float) -> None:
+    commands = [("/command", seconds(STEP_S * k + delay_s), numbers(targets(k))) for k in range(20)]
+    np.testing.assert_allclose(import_actions(tmp_path, commands), expected_actions(19)[1:], atol=1e-6)
+
+
+def test_actions_from_trajectories(tmp_path: Path) -> None:
+    # Each is replaced by the next as soon as its first point is reached, as the planner node sends them.
+    commands = [
+        ("/command", seconds(STEP_S * k), trajectory(None, [(STEP_S, targets(k)), (2 * STEP_S, targets(k + 1))]))
+        for k in range(20)
+    ]
+    np.testing.assert_allclose(import_actions(tmp_path, commands), expected_actions(19)[1:], atol=1e-6)
+
+
+def test_a_long_trajectory_stays_in_force(tmp_path: Path) -> None:
+    points = [(0.5, targets(0)), (2.0, targets(0) + 1.5 * RATE_RAD_S)]
+    message = trajectory(seconds(-0.5), points)
+    actions = import_actions(tmp_path, [("/command", seconds(-0.4), message)])
+    np.testing.assert_allclose(actions, np.tile(RATE_RAD_S * STEP_S, (18, 1)), atol=1e-6)
+
+
+def test_actions_from_twists(tmp_path: Path) -> None:
+    velocity = np.array([0.1, 0.2, -0.1, 0.5, 0.0, -0.5])
+    commands = [("/command", seconds(STEP_S * k), twist(seconds(STEP_S * k), velocity * k / 20)) for k in range(21)]
+    gripper = [("/gripper", seconds(-3.0), number(-1.0)), ("/gripper", seconds(0.51), number(1.0))]
+    limit = [0.02] * 3 + [0.08] * 3 + [1.0]
+    ee_delta = {"action_space": "ee_delta", "gripper": "/gripper", "limit": limit, "twist_frame": "panda_link0"}
+    actions = import_actions(tmp_path, commands + gripper, **ee_delta)
+    np.testing.assert_allclose(actions[:, :6], [velocity * k / 20 * STEP_S for k in range(1, 19)], atol=1e-7)
+    # Closed within step 10, which begins at 0.5 s.
+    assert actions[:, 6].tolist() == [-1.0] * 9 + [1.0] * 9
+
+
+def test_a_folder_of_recordings(tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    messages = camera(range(11)) + joints(0.5)
+    write_bag(folder / "b", messages)
+    write_bag(tmp_path / "loose", messages)
+    (storage,) = (tmp_path / "loose").glob("*.mcap")
+    shutil.copy(storage, folder / "a.mcap")
+    status, out = run(tmp_path, folder)
+    assert status == 0
+    data = EpisodeDataset.open(out)
+    assert [episode["source"] for episode in data.meta["episodes"]] == ["a.mcap/0", "b/0"]
+    np.testing.assert_array_equal(data.pixels[:10], data.pixels[10:])
+
+
+def test_long_episodes_are_cut_without_losing_a_row_and_short_ones_left_out(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", camera([*range(21), *range(40, 43)]) + joints(2.2))
+    status, out = run(tmp_path, bag, max_episode_s=0.5)
+    assert status == 0
+    data = EpisodeDataset.open(out)
+    assert data.lengths.tolist() == [10, 10]
+    np.testing.assert_array_equal(data.pixels[:], [fit_frame(frame(k), 16) for k in range(20)])
+    assert figures(tmp_path)["short"] == 1
+
+
+@pytest.mark.parametrize(("jitter_s", "repeats"), [(0.0, True), (0.01, False)])
+def test_frames_that_come_late_now_and_then(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], jitter_s: float, repeats: bool
+) -> None:
+    # Every other frame is stamped 2 ms after its step; without tolerance, the row holds the frame before.
+    late = [STEP_S * k + 0.002 * (k % 2) for k in range(21)]
+    frames = [("/image", seconds(t) + LATENCY_NS, image(seconds(t), frame(k))) for k, t in enumerate(late)]
+    status, out = run(tmp_path, write_bag(tmp_path / "bag", frames + joints(1.1)), jitter_s=jitter_s)
+    assert status == 0
+    held = [k - k % 2 if repeats else k for k in range(20)]
+    np.testing.assert_array_equal(EpisodeDataset.open(out).pixels[:20], [fit_frame(frame(k), 16) for k in held])
+    assert ("rows hold the same frame as the row before" in capsys.readouterr().out) == repeats
+
+
+def at_half_second(topic: str, message: Any, messages: list[Message]) -> list[Message]:
+    """The messages with another one in place of the topic's at 0.5 s."""
+    place = (topic, seconds(0.5) + LATENCY_NS)
+    return [(t, r, message if (t, r) == place else m) for t, r, m in messages]
+
+
+def nan_joint(messages: list[Message]) -> list[Message]:
+    return at_half_second("/joint_states", joint_state(seconds(0.5), [np.nan, *positions(0.5)[1:]]), messages)
+
+
+def missing_joint(messages: list[Message]) -> list[Message]:
+    names = ["finger", *PANDA.joint_names[1:]]
+    return at_half_second("/joint_states", joint_state(seconds(0.5), positions(0.5), names), messages)
+
+
+def other_size(messages: list[Message]) -> list[Message]:
+    return at_half_second("/image", image(seconds(0.5), frame(10, (48, 64))), messages)
+
+
+def not_a_picture(messages: list[Message]) -> list[Message]:
+    broken = image(seconds(0.5), frame(10))
+    broken.step = 7
+    return at_half_second("/image", broken, messages)
+
+
+def leap(messages: list[Message]) -> list[Message]:
+    """A joint is somewhere else from 0.5 s on."""
+    for topic, received_ns, message in messages:
+        if topic == "/joint_states" and received_ns > seconds(0.5):
+            message.position[list(message.name).index("panda_joint3")] += 0.5
+    return messages
+
+
+def clocks_set_back(messages: list[Message]) -> list[Message]:
+    """From 0.6 s on all stamps are 0.3 s less."""
+    for _, received_ns, message in messages:
+        if received_ns > seconds(0.6):
+            stamp = message.header.stamp
+            time_ns = stamp.sec * NS_PER_S + stamp.nanosec - 300_000_000
+            stamp.sec, stamp.nanosec = time_ns // NS_PER_S, time_ns % NS_PER_S
+    return messages
+
+
+@pytest.mark.parametrize(
+    ("spoil", "right", "left"),
+    [
+        (nan_joint, "/joint_states: joint 'panda_joint1': position is nan in episode bag/1, row 2", [0.0, 0.8]),
+        (missing_joint, "/joint_states: joint 'panda_joint1' is missing; received: finger, panda_joint2,", [0.0, 0.8]),
+        (other_size, "/image: an image of 64 x 48, those before are 32 x 24 in episode bag/1, row 2", [0.0, 0.8]),
+        (not_a_picture, "/image: rgb8 image of 32 x 24: step is 7 bytes, expected at least 96 in episode", [0.0, 0.8]),
+        (leap, "action 2 reaches 0.515, declared limit 0.05", [0.0, 0.8]),
+        # The fifth row's frame came before the clocks were set; after it, episodes begin anew at 0.35 s.
+        (clocks_set_back, "/image: the clock jumps back by 0.250 s, from 1763000000.550 to", [0.0, 0.35]),
+    ],
+)
+def test_bad_episodes_are_named_and_left_out_only_if_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Any, right: str, left: list[float]
+) -> None:
+    # Three episodes of eight steps, from 0, 0.4 and 0.8 s on.
+    bag = write_bag(tmp_path / "bag", spoil(camera(range(25)) + joints(1.2)))
+    status, out = run(tmp_path, bag, max_episode_s=0.4)
+    assert status == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "lewm import: " in line)
+    assert right in line
+    assert "episode bag/1, row " in line
+    assert line.endswith("--skip-bad leaves such episodes out")
+    assert not out.exists()
+
+    finished = tmp_path / "data.parts" / "000000.h5"
+    written_ns = finished.stat().st_mtime_ns
+    kept = tmp_path / "kept.h5"
+    kept.hardlink_to(finished)
+    status, out = run(tmp_path, bag, "--skip-bad", max_episode_s=0.4)
+    assert status == 0
+    assert kept.stat().st_mtime_ns == written_ns, "what was finished is not done again"
+    data = EpisodeDataset.open(out)
+    begins = data.columns["frame_stamp_ns"][:][data.offsets]
+    np.testing.assert_array_equal(begins, [seconds(time_s) for time_s in left])
+    assert figures(tmp_path)["skipped_episodes"] == 1
+
+
+def unstamped(messages: list[Message]) -> list[Message]:
+    for topic, _, message in messages:
+        if topic == "/image":
+            message.header.stamp.sec = message.header.stamp.nanosec = 0
+    return messages
+
+
+def of_another_clock(messages: list[Message]) -> list[Message]:
+    for topic, _, message in messages:
+        if topic == "/image":
+            message.header.stamp.sec -= 1_762_999_990
+    return messages
+
+
+def in_degrees(messages: list[Message]) -> list[Message]:
+    for topic, _, message in messages:
+        if topic == "/joint_states":
+            message.position[:] = np.rad2deg(message.position)
+    return messages
+
+
+@pytest.mark.parametrize(
+    ("spoil", "settings", "right"),
+    [
+        (
+            None,
+            {"image": "/camera"},
+            "image topic '/camera' was not recorded; the topics are /image (sensor_msgs/msg/I",
+        ),
+        (
+            None,
+            {"joint_states": "/image", "image": "/joint_states"},
+            "image topic '/joint_states' is sensor_msgs/msg/J",
+        ),
+        (None, {"command": "/gripper"}, "command topic '/gripper' was not recorded"),
+        (None, {"min_episode_s": 5.0}, "bag: no stretch is as long as min_episode_s (1 shorter ones)"),
+        (unstamped, {}, "bag: no usable message on /image, 25 stamp is zero"),
+        (of_another_clock, {}, "bag: the topics do not overlap in time: /image 10.000 to 11.200 s, /joint_states 1763"),
+        (in_degrees, {"limit": [3.0] * 7}, "proprio is beyond 2 pi rad (are these degrees?) in episode bag/0, row 0"),
+    ],
+)
+def test_recordings_that_cannot_be_used_get_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Any, settings: dict[str, Any], right: str
+) -> None:
+    messages = camera(range(25)) + joints(1.2)
+    bag = write_bag(tmp_path / "bag", spoil(messages) if spoil else messages)
+    status, _ = run(tmp_path, bag, **settings)
+    assert status == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "lewm import: " in line)
+    assert right in line
+
+
+@pytest.mark.parametrize("sqlite", [False, True], ids=["mcap", "sqlite3"])
+def test_damaged_recordings_get_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], sqlite: bool) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    whole = write_bag(folder / "a", camera(range(25)) + joints(1.2), sqlite)
+    damaged = folder / "b"
+    shutil.copytree(whole, damaged)
+    (storage,) = (file for file in damaged.iterdir() if file.suffix != ".yaml")
+    with storage.open("r+b") as file:
+        file.truncate(storage.stat().st_size // 2)
+    status, _ = run(tmp_path, folder)
+    assert status == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "lewm import: " in line)
+    assert str(damaged) in line
+    status, out = run(tmp_path, folder, "--skip-bad")
+    assert status == 0
+    assert EpisodeDataset.open(out).meta["episodes"][0]["source"] == "a/0"
+
+
+@pytest.mark.parametrize(
+    ("settings", "right"),
+    [
+        ({"immage": "/image"}, "unknown key 'immage'; did you mean 'image'?"),
+        ({"joint_names": ["a", "b"]}, "joint_names: must be 7 different names, got a, b"),
+        ({"action_space": "ee_delta"}, "needs the topics command (TwistStamped) and gripper (Float64)"),
+        ({"gripper": "/gripper"}, "gripper: joint_delta has no gripper"),
+        ({"jitter_s": 0.025}, "jitter_s: must be from 0 to below half a control step, 0.025 s"),
+        ({"control_hz": 0.0}, "control_hz: must be above 0, got 0.0"),
+        ({"command": "/image"}, "topics: the same one is named twice"),
+    ],
+)
+def test_settings_that_do_not_fit_get_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: dict[str, Any], right: str
+) -> None:
+    bag = write_bag(tmp_path / "bag", camera(range(5)))
+    status, _ = run(tmp_path, bag, **settings)
+    assert status == 2
+    assert right in capsys.readouterr().err
+
+
+def test_the_example_fits_what_the_launch_file_records(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", camera(range(25)) + joints(1.2))
+    example = ROOT / "config" / "rosbag.yaml"
+    out = tmp_path / "data.h5"
+    assert main(["import", "--from", "rosbag", str(bag), "--out", str(out), "--config", str(example)]) == 0
+    assert EpisodeDataset.open(out).pixels.shape == (24, 96, 96, 3)

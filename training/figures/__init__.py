@@ -1,0 +1,21 @@
+"""Pictures of numbers, as PNG files drawn without a display."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from lewm_training.figures.closed_loop import plot_closed_loop, plot_goal
+from lewm_training.figures.embedding import plot_embedding
+from lewm_training.figures.learning_curves import plot_learning_curves
+from lewm_training.figures.probes import plot_probes
+from lewm_training.figures.retrieval import plot_retrieval, plot_retrieval_error
+
+__all__ = [
+    "plot_closed_loop",
+    "plot_embedding",
+    "plot_goal",
+    "plot_learning_curves",
+    "plot_probes",
+    "plot_retrieval",
+    "plot_retrieval_error",
+]
