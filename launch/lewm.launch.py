@@ -9,7 +9,7 @@ from __future__ import annotations
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
@@ -81,12 +81,12 @@ def generate_launch_description() -> LaunchDescription:
     )
 
 
-def start_nodes(context: LaunchContext) -> list[LifecycleNode]:
+def start_nodes(context: LaunchContext) -> list[Node]:
     """Both nodes; if one of them ends, so does the other, since neither is of use alone."""
     remappings = [(name, LaunchConfiguration(name)) for name in TOPICS]
     remappings.append(("image/compressed", [LaunchConfiguration("image"), "/compressed"]))
     return [
-        LifecycleNode(
+        Node(
             package="lewm_ros",
             executable=executable,
             name=executable,

@@ -8,7 +8,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
@@ -43,7 +43,7 @@ def generate_launch_description() -> LaunchDescription:
             ),
             # What is declared above takes precedence over the defaults that the included file declares.
             IncludeLaunchDescription(lewm),
-            LifecycleNode(
+            Node(
                 package="lewm_ros",
                 executable="sim_node",
                 name="sim_node",

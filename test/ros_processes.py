@@ -69,7 +69,7 @@ class Probe:
     """A node of the test's own: keeps what it hears, publishes, calls services; waits only while `processes` run."""
 
     def __init__(self, processes: Processes | None = None) -> None:
-        self._processes = processes or Processes()
+        self.processes = processes or Processes()
         self._context = Context()
         rclpy.init(args=[], context=self._context)
         self.node = Node("probe", context=self._context)
@@ -96,7 +96,7 @@ class Probe:
     def wait(self, holds: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> None:
         end_s = time.monotonic() + timeout_s
         while not holds():
-            self._processes.assert_running()
+            self.processes.assert_running()
             assert time.monotonic() < end_s, f"waited in vain for {what}; diagnostics: {self.messages()}"
             self._executor.spin_once(0.02)
 
@@ -107,14 +107,18 @@ class Probe:
         """A value of a node's newest diagnostics."""
         return {v.key: v.value for v in self.status[name].values}[key]
 
-    def call(self, service: str, request: Any = None) -> Any:
-        request = request or Trigger.Request()
-        client = self.node.create_client(SetBool if isinstance(request, SetBool.Request) else Trigger, service)
+    def ask(self, kind: type, service: str, request: Any) -> Any:
+        """The answer of a service of this kind."""
+        client = self.node.create_client(kind, service)
         self.wait(client.service_is_ready, service)
         future = client.call_async(request)
         self.wait(future.done, f"an answer of {service}")
         self.node.destroy_client(client)
         return future.result()
+
+    def call(self, service: str, request: SetBool.Request | None = None) -> Any:
+        """The answer of a switch, or of a trigger without a request."""
+        return self.ask(SetBool, service, request) if request else self.ask(Trigger, service, Trigger.Request())
 
     def enable(self) -> Any:
         return self.call("planner_node/enable", SetBool.Request(data=True))

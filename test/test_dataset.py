@@ -36,6 +36,8 @@ def test_frames_are_indexed_as_an_array_is(path: Path) -> None:
     true = np.concatenate([toy_columns(number)["pixels"] for number in range(3)])
     assert len(frames) == 60
     np.testing.assert_array_equal(frames[7], true[7])
+    np.testing.assert_array_equal(frames[-1], true[-1])
+    np.testing.assert_array_equal(frames[:0], true[:0])
     np.testing.assert_array_equal(frames[18:42:3], true[18:42:3])
     rows = np.array([[59, 0, 0], [17, 18, 40]])  # unsorted, repeated, neighbours
     np.testing.assert_array_equal(frames[rows], true[rows])

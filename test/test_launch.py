@@ -40,9 +40,10 @@ def constant(file: Path, name: str) -> ast.expr:
 
 def declared_parameters(executable: str) -> set[str]:
     """Names of the parameters that a node declares, also through the modules that nodes share."""
-    files = (ROOT / f"lewm_ros/nodes/{executable}.py", ROOT / "lewm_ros/nodes/inference.py")
+    modules = [executable, "inference", "managed_node", *(["planner_settings"] if executable == "planner_node" else [])]
+    files = [ROOT / f"lewm_ros/nodes/{module}.py" for module in modules]
     names = {ast.literal_eval(call.args[0]) for file in files for call in calls(file, "declare")}
-    if any(calls(files[0], "declare_config")):
+    if executable == "planner_node":
         names |= {f"planner.{field.name}" for field in dataclasses.fields(PlannerConfig)}
     return names
 
@@ -88,9 +89,17 @@ def test_launch_arguments_set_parameters_that_the_nodes_declare() -> None:
 
 def test_launch_files_remap_topics_that_the_nodes_have() -> None:
     topics = ast.literal_eval(constant(ROOT / "launch/lewm.launch.py", "TOPICS"))
-    assert set(topics) == set(ast.literal_eval(constant(ROOT / "launch/sim.launch.py", "TOPICS")))
+    assert set(topics) >= set(ast.literal_eval(constant(ROOT / "launch/sim.launch.py", "TOPICS")))
     sources = (ROOT / "lewm_ros/nodes").glob("*.py")
     assert set(topics) <= {name for file in sources for name in strings(ast.parse(file.read_text(encoding="utf-8")))}
+
+
+def test_the_stacks_of_a_real_arm_set_what_lewm_launch_takes() -> None:
+    stacks = ast.literal_eval(constant(ROOT / "launch/robot.launch.py", "STACKS"))
+    taken = set(ast.literal_eval(constant(ROOT / "launch/lewm.launch.py", "TOPICS"))) | {"command_interface"}
+    for arguments in stacks.values():
+        assert set(arguments) <= taken
+        assert arguments["command_interface"] in arguments, "the topic of the interface that is used"
 
 
 @pytest.mark.parametrize("file", LAUNCH_FILES, ids=lambda file: file.name)
@@ -110,3 +119,4 @@ def test_real_launch_packages_read_the_launch_files() -> None:
         arguments[file.name] = {argument.name for argument in description.get_launch_arguments()}
     assert {"image", "checkpoint", "device", "use_sim_time", "namespace", "log_level"} <= arguments["lewm.launch.py"]
     assert arguments["lewm.launch.py"] | {"sim_params", "task", "seed"} <= arguments["sim.launch.py"]
+    assert {"stack", "controller", "servo", "limits", "on_surprise"} <= arguments["robot.launch.py"]

@@ -12,7 +12,7 @@ from lewm_ros.config import SIGRegConfig
 from lewm_ros.model import LeWorldModel, SIGReg
 from lewm_ros.model.encoder import Encoder
 from lewm_training.objective import Objective, curvature
-from lewm_training.train import _attend_by_matmul
+from lewm_training.train import tune_for
 
 WINDOWS, ACTIONS = 6, 35
 
@@ -62,7 +62,7 @@ def test_attention_by_matmul_is_attention() -> None:
     model = LeWorldModel(small_model_config()).eval()
     pixels = torch.randn(2, 3, 32, 32)
     fused = model.encode(pixels)
-    _attend_by_matmul(model)
+    tune_for(model, TrainConfig(precision="bf16"), torch.device("cpu"))
     torch.testing.assert_close(model.encode(pixels), fused)
 
 

@@ -39,7 +39,7 @@ MLP = {
     "hidden_dim": 2048,
     "norm_fn": {"_target_": "torch.nn.BatchNorm1d", "_partial_": True},
 }
-RELEASED = {  # config.json of quentinll/lewm-pusht and quentinll/lewm-tworooms
+RELEASED = {  # config.json of quentinll/lewm-tworooms
     "_target_": "stable_worldmodel.wm.lewm.LeWM",
     "encoder": {
         "_target_": "stable_pretraining.backbone.utils.vit_hf",
@@ -166,6 +166,8 @@ def assert_same_numbers(reference: nn.Module, model: LeWorldModel, frames: int) 
     assert imagined.shape == (BATCH, SAMPLES, HORIZON, model.config.embedding_dim)
     assert imagined.std(dim=1).mean() > 0.02  # plans matter
     close(model.rollout(z, past, plans), imagined)
+    if frames <= model.config.history:
+        close(model.planning_model("fp32").start(z, past)(plans), imagined)
 
 
 @pytest.mark.parametrize(
@@ -323,8 +325,9 @@ def test_undeclared_actions_can_be_planned_with_but_move_no_arm(
     figures = import_data(folder, tmp_path / "imported")
     assert "z-scored actions of 7 numbers, kind 'other'" in figures["assumed"]
     checkpoint = load_checkpoint(tmp_path / "imported")
+    search = PlannerConfig(samples=8, elites=2, iterations=1)
     planner = RecedingHorizonPlanner(
-        checkpoint.model, PlannerConfig(samples=8, elites=2, iterations=1), checkpoint.action_space, history=3
+        checkpoint.model.planning_model("fp32"), search, checkpoint.action_space, history=3
     )
     planner.observe(0, torch.zeros(16))
     assert planner.decide(0, torch.ones(16)).actions.shape == (5, 5, 7)  # horizon, steps per block, numbers per step

@@ -17,6 +17,7 @@ from lewm_training.commands import (
     bench_memory,
     bench_planning,
     bench_safety,
+    bench_training,
     collect,
     demo,
     evaluate,
@@ -49,6 +50,7 @@ BENCHES = {
     "loader": bench_loader,
     "memory": bench_memory,
     "safety": bench_safety,
+    "training": bench_training,
 }
 
 

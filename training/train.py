@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from lewm_ros.config import ConfigError, TrainConfig, to_mapping
 from lewm_ros.model import LeWorldModel
-from lewm_ros.model.checkpoint import Checkpoint
+from lewm_ros.model.checkpoint import Checkpoint, ErrorSpread
 from lewm_training.action_statistics import action_block, action_space_of
 from lewm_training.batch_norm import settle_batch_norm
 from lewm_training.bench.machine import describe
@@ -72,8 +72,7 @@ class Trainer:
 
         torch.manual_seed(seed)
         self.model = LeWorldModel(config.model).to(self.device)
-        if self.device.type == "cpu" and config.precision == "bf16":
-            _attend_by_matmul(self.model)
+        tune_for(self.model, config, self.device)
         if self.ranks.world > 1:
             share_batch_norm(self.model)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
@@ -83,7 +82,7 @@ class Trainer:
         self.sigreg = objective.sigreg
         shared = self.ranks.world > 1
         self.objective = DistributedDataParallel(objective) if shared else objective
-        self.optimizer = _optimizer(self.model, config)
+        self.optimizer = make_optimizer(self.model, config)
         self.epoch, self.trained_s = 0, 0.0
 
     @property
@@ -119,6 +118,7 @@ class Trainer:
         """The model as it stands, with the record of how it came to be."""
         machine = describe(self.device)
         history = self.folder.history()
+        newest = history[-1] if history else {}
         provenance = {
             "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "seed": self.seed,
@@ -128,9 +128,10 @@ class Trainer:
             "training_s": round(self.trained_s),
             "hardware": f"{machine['device']}, {machine['threads']} threads, {self.ranks.world} processes",
             "torch": machine["torch"],
-            "metrics": history[-1] if history else {},
+            "metrics": newest,
         }
-        return Checkpoint(self.evaluated, self.action_space, name="model", provenance=provenance)
+        error = ErrorSpread(newest["validation/error_mean"], newest["validation/error_std"]) if newest else None
+        return Checkpoint(self.evaluated, self.action_space, error=error, name="model", provenance=provenance)
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then a cosine to zero."""
@@ -243,7 +244,7 @@ class Trainer:
             tqdm.write(f"warning: epoch {self.epoch}: {warning}")
 
 
-def _optimizer(model: LeWorldModel, config: TrainConfig) -> torch.optim.AdamW:
+def make_optimizer(model: LeWorldModel, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW without decay on biases and norms, in one kernel."""
     parameters = list(model.parameters())
     groups = [
@@ -253,10 +254,11 @@ def _optimizer(model: LeWorldModel, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
-def _attend_by_matmul(model: LeWorldModel) -> None:
-    """Spell the encoder's attention out as two matmuls: on the CPU, bf16's fused one is many times slower backwards."""
-    for block in model.encoder.vit.blocks:
-        block.attn.fused_attn = False
+def tune_for(model: LeWorldModel, config: TrainConfig, device: torch.device) -> None:
+    """Spell the encoder's attention out as two matmuls: on CPUs, bf16's fused one is many times slower backwards."""
+    if device.type == "cpu" and config.precision == "bf16":
+        for block in model.encoder.vit.blocks:
+            block.attn.fused_attn = False
 
 
 def _line(epoch: int, figures: dict[str, Any]) -> str:

@@ -93,7 +93,10 @@ class Validation:
         sigreg = SIGReg(self.config.sigreg).to(z.device)
         directions = sigreg.draw_directions(z.shape[-1], torch.Generator().manual_seed(self.seed))
         pieces = z.transpose(0, 1).tensor_split(max(1, len(z) // self.config.batch_size), dim=1)
+        errors = (model.predict(z[:, :-1], actions[:, :history])[:, -1] - z[:, -1]).float().square().mean(-1)
         return {
+            "validation/error_mean": float(errors.mean()),
+            "validation/error_std": float(errors.std()),
             "validation/prediction": _prediction_error(model, z, actions),
             "validation/nothing_changes": _mean_square(z[:, 1:] - z[:, :-1]),
             "validation/sigreg": float(np.mean([float(sigreg(piece, directions)) for piece in pieces])),

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lewm_ros.config import GapConfig, ModelConfig, PatchConfig, ProposalConfig, from_mapping, to_mapping
+from lewm_ros.config import ConfigError, GapConfig, ModelConfig, PatchConfig, ProposalConfig, from_mapping, to_mapping
 from lewm_ros.model.gap import FrameGap
 from lewm_ros.model.lewm import LeWorldModel
 from lewm_ros.model.patch import PatchWorldModel
@@ -36,13 +36,30 @@ class CheckpointError(ValueError):
 
 
 @dataclass(frozen=True)
+class ErrorSpread:
+    """How the squared error of one-step predictions, mean over dimensions, was distributed on validation data."""
+
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        if self.std <= 0.0:
+            raise ConfigError("std: must be above 0")
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A model with what it was trained for. `provenance` holds command, seed, dataset, hardware, time and metrics."""
+    """A model with what it was trained for.
+
+    `error` is what makes a prediction error a surprise; None if it was not measured. `provenance` holds command, seed,
+    dataset, hardware, time and metrics.
+    """
 
     model: LeWorldModel | PatchWorldModel
     action_space: ActionSpace
     proposal: Proposal | None = None
     gap: FrameGap | None = None
+    error: ErrorSpread | None = None
     name: str = "unnamed"
     identity: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -102,6 +119,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> Path:
         **{name: to_mapping(head.config) if head else None for name, head in _heads(checkpoint).items()},
         "image": {"size": checkpoint.model.config.encoder.image_size, "normalisation": "imagenet", "encoding": "rgb8"},
         "action_space": asdict(checkpoint.action_space),
+        "error": asdict(checkpoint.error) if checkpoint.error else None,
         "provenance": checkpoint.provenance,
     }
     os.replace(beside, weights)
@@ -138,9 +156,10 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
             name: content.get(name) and from_mapping(head_config, content[name], f"{target}: {name}")
             for name, head_config in HEADS.items()
         }
+        error = content.get("error") and from_mapping(ErrorSpread, content["error"], f"{target}: error")
         digest = content["weights_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
+    except (ValueError, KeyError, TypeError) as problem:
+        reason = f"key {problem} is missing" if isinstance(problem, KeyError) else str(problem)
         raise CheckpointError(f"checkpoint {path}: {target.name} is damaged: {reason}") from None
     if _sha256(weights) != digest:
         raise CheckpointError(
@@ -157,7 +176,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
     gap = FrameGap(heads["gap"], config.embedding_dim) if heads["gap"] else None
     identity = f"{target.stem}-{digest[:12]}"
     checkpoint = Checkpoint(
-        model, action_space, proposal, gap, target.stem, identity, content.get("provenance", {})
+        model, action_space, proposal, gap, error, target.stem, identity, content.get("provenance", {})
     )
     try:
         _load_weights(checkpoint, load_file(weights))

@@ -15,12 +15,14 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float64, Float64MultiArray, Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from lewm_ros.config import ConfigError
 from lewm_ros.nodes.conversions import matrix_to_image
 from lewm_ros.nodes.qos import NEWEST, RELIABLE
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.action_space import ActionSpace
 from lewm_ros.robot.limits import JointLimits
 from lewm_ros.robot.safety import SafetyFilter
+from lewm_ros.robot.workspace import Workspace
 
 Array = NDArray[np.float64]
 
@@ -52,8 +54,14 @@ class CommandOutput(ABC):
         self._filter: SafetyFilter | None = None
 
     @abstractmethod
-    def use_limits(self, limits: JointLimits, margin_rad: float, max_lead_rad: float) -> None:
-        """Make the filter; see `SafetyFilter`."""
+    def use_limits(
+        self, limits: JointLimits, margin_rad: float, max_lead_rad: float, workspace: Workspace | None
+    ) -> None:
+        """Make the filter; see `SafetyFilter`.
+
+        Raises:
+            ConfigError: this interface cannot keep a limit.
+        """
 
     @abstractmethod
     def publish_plan(self, header: Header, before: Array, actions: Array) -> None:
@@ -127,9 +135,13 @@ class JointOutput(CommandOutput):
         self._joint_names, self._control_hz = list(space.joint_names), space.control_hz
         self._plan = node.create_lifecycle_publisher(JointTrajectory, "~/plan", RELIABLE)
 
-    def use_limits(self, limits: JointLimits, margin_rad: float, max_lead_rad: float) -> None:
+    def use_limits(
+        self, limits: JointLimits, margin_rad: float, max_lead_rad: float, workspace: Workspace | None
+    ) -> None:
         self._low, self._high = np.array(limits.lower_rad), np.array(limits.upper_rad)
-        self._filter = SafetyFilter(limits, self._control_hz, margin_rad=margin_rad, max_lead_rad=max_lead_rad)
+        self._filter = SafetyFilter(
+            limits, self._control_hz, margin_rad=margin_rad, max_lead_rad=max_lead_rad, workspace=workspace
+        )
 
     def publish_plan(self, header: Header, before: Array, actions: Array) -> None:
         start = self._target + before.sum(0)
@@ -177,7 +189,7 @@ class JointCommandOutput(JointOutput):
 class TwistOutput(CommandOutput):
     """`twist` (m/s, rad/s, base frame) and `gripper` (-1 open to +1 closed), for MoveIt Servo.
 
-    The filter bounds the twist and its changes; joint limits are Servo's.
+    The filter bounds the twist and its changes; joint limits and collisions are Servo's.
     """
 
     FRAME = "panda_link0"
@@ -187,7 +199,11 @@ class TwistOutput(CommandOutput):
         self._send, self._send_gripper = self._sender(TwistStamped, interface), self._sender(Float64, "gripper")
         self._plan = node.create_lifecycle_publisher(Image, "~/plan", RELIABLE)
 
-    def use_limits(self, limits: JointLimits, margin_rad: float, max_lead_rad: float) -> None:
+    def use_limits(
+        self, limits: JointLimits, margin_rad: float, max_lead_rad: float, workspace: Workspace | None
+    ) -> None:
+        if workspace is not None:
+            raise ConfigError("command_interface twist: a workspace cannot be kept without joint commands")
         hz = self._space.control_hz
         axes = JointLimits(
             joint_names=TWIST_AXES,

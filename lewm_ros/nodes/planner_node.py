@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
@@ -24,7 +25,9 @@ from lewm_ros.nodes.planning_thread import PlanningThread
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME
 from lewm_ros.nodes.runner import run
 from lewm_ros.nodes.watchdogs import JointGuard
-from lewm_ros.robot.limits import JointLimits, limits_from_urdf, load_limits
+from lewm_ros.robot.kinematics import franka_kinematics, kinematics_from_urdf
+from lewm_ros.robot.limits import SHIPPED, JointLimits, limits_from_urdf, load_limits
+from lewm_ros.robot.workspace import Workspace
 
 
 class PlannerNode(ManagedNode):
@@ -50,7 +53,7 @@ class PlannerNode(ManagedNode):
         if settings.limits() == FROM_DESCRIPTION:
             self.create_subscription(String, FROM_DESCRIPTION, self._on_description, LATCHED)
         else:
-            self._use_limits(load_limits(settings.limits()).ordered(self._space.joint_names))
+            self._use_limits(load_limits(settings.limits()).ordered(self._space.joint_names), self._workspace())
         motion = Motion(self._output, settings.ramp_s, settings.lookahead_steps())
         self._planning = PlanningThread(
             self, checkpoint, device, settings, self._output, self._trace, lambda: self._inputs.goal.value
@@ -98,14 +101,30 @@ class PlannerNode(ManagedNode):
         """Take the limits from the first robot description that has them."""
         if self._guard.limits is not None:
             return
+        names = self._space.joint_names
         try:
-            self._use_limits(limits_from_urdf(message.data, self._space.joint_names))
+            self._use_limits(limits_from_urdf(message.data, names), self._workspace(message.data))
         except ConfigError as error:
             self.get_logger().error(str(error))
 
-    def _use_limits(self, limits: JointLimits) -> None:
-        self._output.use_limits(limits, self._settings.limit_margin_rad(), self._settings.max_lead_rad())
+    def _use_limits(self, limits: JointLimits, workspace: Workspace | None) -> None:
+        margin_rad, max_lead_rad = self._settings.limit_margin_rad(), self._settings.max_lead_rad()
+        self._output.use_limits(limits, margin_rad, max_lead_rad, workspace)
         self._guard.limits = limits
+
+    def _workspace(self, urdf: str = "") -> Workspace | None:
+        """The box for the end effector, if one is wanted."""
+        settings = self._settings
+        low, high = tuple(settings.workspace_low_m()), tuple(settings.workspace_high_m())
+        if not np.isfinite([*low, *high]).any():
+            return None
+        if urdf:
+            kinematics = kinematics_from_urdf(urdf, self._space.joint_names, settings.tip_link())
+        elif settings.limits() in SHIPPED:
+            kinematics = franka_kinematics()
+        else:
+            raise ConfigError(f"a workspace needs limits from {' or '.join(SHIPPED)} or {FROM_DESCRIPTION}")
+        return Workspace(kinematics, low, high)
 
     # Inputs and services
 

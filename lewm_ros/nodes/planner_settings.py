@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from lewm_ros.config import PlannerConfig
 from lewm_ros.nodes.commands import ACTION_SPACE_OF
 from lewm_ros.nodes.inference import declare_device
@@ -66,6 +68,15 @@ class PlannerSettings:
         )
         self.limit_margin_rad = declare(
             "limit_margin_rad", 0.02, "distance kept from position limits", unit="rad", low=0.0, high=1.0
+        )
+        self.workspace_low_m = declare(
+            "workspace_low_m", [-inf] * 3, "x, y, z that the end effector stays above; -.inf: no bound", unit="m"
+        )
+        self.workspace_high_m = declare(
+            "workspace_high_m", [inf] * 3, "x, y, z that the end effector stays below; .inf: no bound", unit="m"
+        )
+        self.tip_link = declare(
+            "tip_link", "panda_hand_tcp", f"the end effector, if the limits come from {FROM_DESCRIPTION}"
         )
         self.max_lead_rad = declare(
             "max_lead_rad",

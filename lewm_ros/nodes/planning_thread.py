@@ -199,7 +199,7 @@ class PlanningThread:
 
 def make_surprise_watch(checkpoint: Checkpoint, settings: PlannerSettings) -> SurpriseWatch:
     """Errors normalised as on validation data; without such data they stay as they are, and none is judged."""
-    known = getattr(checkpoint, "surprise", None)
-    if not known:
+    if checkpoint.error is None:
         return SurpriseWatch(0.0, 1.0, float("inf"), 1)
-    return SurpriseWatch(known["mean"], known["std"], settings.surprise_threshold(), settings.surprise_steps())
+    mean, std = checkpoint.error.mean, checkpoint.error.std
+    return SurpriseWatch(mean, std, settings.surprise_threshold(), settings.surprise_steps())

@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lewm_training.action_statistics import action_space_of
 from lewm_training.bench.machine import describe
 from lewm_training.dataset import EpisodeDataset
+from lewm_training.windows import WindowReader
 
 WARM_SHARE = 0.25
 """Of the machine's memory: how much of the file the warm measurement reads."""
@@ -24,40 +26,40 @@ def bench_loader(
 ) -> dict[str, Any]:
     """Read random windows as training does, first with none of the file in the page cache, then with all of them.
 
-    A cold reading drops the file from the page cache and draws windows evenly from the whole file, none twice; how much
-    of the file it has read at the end bounds what it can have found in the cache. A warm one draws from a stretch that
-    was read before.
+    The cold measurement drops the file from the page cache and draws windows evenly from the whole file, none twice;
+    how much of the file it has read at the end bounds what it can have found in the cache. The warm one draws from a
+    stretch that was read before.
 
     Args:
         path: a dataset.
         frames: per window.
         action_block: control steps between two frames.
-        batch_size: windows per call, as in training.
+        batch_size: windows per batch, as in training.
         seconds: for each of the two measurements.
         seed: of the draws.
     """
     dataset = EpisodeDataset.open(path)
-    starts = dataset.window_starts(np.arange(len(dataset.lengths)), (frames - 1) * action_block + 1)
+    episodes = np.arange(len(dataset.lengths))
+    starts = dataset.window_starts(episodes, (frames - 1) * action_block + 1)
+    reader = WindowReader(dataset, action_space_of(dataset, episodes, action_block), torch.device("cpu"))
     rng = np.random.default_rng(seed)
     rng.shuffle(starts)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    stored = path.stat().st_size
-    _drop_from_cache(path)
-    cold = _read(dataset, starts, frames, action_block, batch_size, seconds, "cold")
     frame_bytes = int(np.prod(dataset.pixels.shape[1:]))
-    rows = min(len(dataset.pixels), int(WARM_SHARE * memory / frame_bytes))
-    for start in tqdm(range(0, rows, batch_size), desc="warm up", leave=False):
-        dataset.pixels[start : min(start + batch_size, rows)]
-    reread = rng.choice(np.flatnonzero(starts < rows - frames * action_block), len(starts))
-    warm = _read(dataset, starts[reread], frames, action_block, batch_size, seconds, "warm")
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+    _drop_from_cache(path)
+    cold = _read(reader, starts, frames, batch_size, seconds, "cold")
+
+    rows = min(len(dataset.pixels), int(WARM_SHARE * memory_bytes / frame_bytes))
+    for first in tqdm(range(0, rows, batch_size), desc="warm up", leave=False):
+        dataset.pixels[first : min(first + batch_size, rows)]
+    near = rng.choice(starts[starts < rows - frames * action_block], len(starts))
+    warm = _read(reader, near, frames, batch_size, seconds, "warm")
     return {
-        "cold_windows_per_s": cold["windows_per_s"],
-        "warm_windows_per_s": warm["windows_per_s"],
-        "cold_read_share": cold["windows"] * frames * frame_bytes / stored,
-        "cold_mb_per_s": cold["windows_per_s"] * frames * frame_bytes / 1e6,
-        "cold_slowest_batch_s": cold["slowest_batch_s"],
-        "file_bytes": stored,
-        "memory_bytes": memory,
+        "cold": cold | {"share_of_file_read": cold["windows"] * frames * frame_bytes / path.stat().st_size},
+        "warm": warm,
+        "file_bytes": path.stat().st_size,
+        "memory_bytes": memory_bytes,
         "window": {"frames": frames, "action_block": action_block, "pixels": list(dataset.pixels.shape[1:])},
         "batch_size": batch_size,
         **describe(torch.device("cpu")),
@@ -65,25 +67,26 @@ def bench_loader(
 
 
 def _read(
-    dataset: EpisodeDataset,
-    starts: NDArray[np.int64],
-    frames: int,
-    action_block: int,
-    batch_size: int,
-    seconds: float,
-    name: str,
+    reader: WindowReader, starts: NDArray[np.int64], frames: int, batch_size: int, seconds: float, name: str
 ) -> dict[str, float]:
     """Read batches at `starts`, one after the other, until the time is over or they are."""
-    begun_s = batch_begun_s = time.perf_counter()
-    slowest_s, windows = 0.0, 0
+    batches = (starts[first : first + batch_size] for first in range(0, len(starts) - batch_size, batch_size))
+    windows, begun_s, cpu_begun_s = 0, time.perf_counter(), time.process_time()
+    reading = reader.read_ahead(batches, frames)
     with tqdm(desc=name, unit="window", leave=False) as bar:
-        while windows + batch_size <= len(starts) and batch_begun_s - begun_s < seconds:
-            dataset.read_windows(starts[windows : windows + batch_size], frames, action_block)
+        for _ in reading:
             windows += batch_size
-            now_s = time.perf_counter()
-            slowest_s, batch_begun_s = max(slowest_s, now_s - batch_begun_s), now_s
             bar.update(batch_size)
-    return {"windows": windows, "windows_per_s": windows / (batch_begun_s - begun_s), "slowest_batch_s": slowest_s}
+            if time.perf_counter() - begun_s > seconds:
+                break
+    elapsed_s = time.perf_counter() - begun_s
+    reading.close()
+    return {
+        "windows_per_s": round(windows / elapsed_s),
+        "windows": windows,
+        "mb_per_s": round(windows * frames * reader.dataset.pixels[0].nbytes / elapsed_s / 1e6),
+        "cores_used": round((time.process_time() - cpu_begun_s) / elapsed_s, 2),
+    }
 
 
 def _drop_from_cache(path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lewm_ros.config import PlannerConfig
 from lewm_ros.model import LeWorldModel
 from lewm_training.commands.arguments import CommandError
+from lewm_training.formats.released import installed_transformers
 from lewm_training.formats.released_names import to_released
 
 PEER = "stable-worldmodel"
@@ -60,6 +61,36 @@ def peer_model(model: LeWorldModel) -> nn.Module:
     own = ("predictor.", "action_encoder.", "pred_proj.")
     peer.load_state_dict({name: tensor for name, tensor in weights.items() if name.startswith(own)})
     return peer.eval()
+
+
+def peer_trainee(model: LeWorldModel) -> nn.Module:
+    """The whole reference LeWM with the weights of `model`, whose encoder must be the paper's; in training mode.
+
+    Raises:
+        CommandError: the reference, or the ViT that it is built of, is not installed.
+    """
+    try:
+        from transformers import ViTConfig, ViTModel
+    except ImportError as error:
+        raise CommandError(f"transformers cannot be imported ({error}); pip install -e '.[peer]'") from None
+    peer, config, encoder = peer_model(model), model.config, model.config.encoder
+    peer.encoder = ViTModel(
+        ViTConfig(
+            image_size=encoder.image_size,
+            patch_size=encoder.patch_size,
+            hidden_size=encoder.width,
+            num_hidden_layers=encoder.depth,
+            num_attention_heads=encoder.heads,
+            intermediate_size=4 * encoder.width,
+            layer_norm_eps=encoder.norm_eps,
+        ),
+        add_pooling_layer=False,
+    )
+    peer.projector = peer_module("wm.lewm.module").MLP(
+        encoder.width, config.projector_dim, config.embedding_dim, norm_fn=nn.BatchNorm1d
+    )
+    peer.load_state_dict(to_released(model.state_dict(), renamed_vit=installed_transformers() >= (5, 9)))
+    return peer.train()
 
 
 def peer_solver(name: str, peer: nn.Module, action_dim: int, horizon: int, seed: int, **sizes: Any) -> Any:

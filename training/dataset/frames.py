@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import mmap
+import os
+import weakref
 from pathlib import Path
 from typing import Protocol
 
@@ -36,11 +38,13 @@ class MappedFrames:
 
     Reading random frames one after the other waits for the disk at each. So the kernel is told that reads are random,
     which stops it from reading ahead, and is asked for all the frames of a call before the first is touched: the disk
-    serves them side by side.
+    serves them side by side. Both steps leave Python's lock to other threads while they wait.
     """
 
-    def __init__(self, memory: mmap.mmap, offset: int, shape: tuple[int, ...]) -> None:
-        self.shape, self._memory, self._offset = shape, memory, offset
+    def __init__(self, path: Path, memory: mmap.mmap, offset: int, shape: tuple[int, ...]) -> None:
+        self.shape, self._offset = shape, offset
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
         self._frames = np.frombuffer(memory, np.uint8, int(np.prod(shape)), offset).reshape(shape)
         start = offset - offset % mmap.PAGESIZE
         memory.madvise(mmap.MADV_RANDOM, start, offset + self._frames.nbytes - start)
@@ -51,18 +55,19 @@ class MappedFrames:
     def __getitem__(self, rows: Rows) -> NDArray[np.uint8]:
         rows = _row_numbers(rows, len(self))
         self._ask_for(np.unique(rows))
-        return self._frames[rows]
+        return np.take(self._frames, rows, axis=0)
 
     def _ask_for(self, rows: NDArray[np.int64]) -> None:
         """Start reading ascending rows, neighbours together."""
+        if not len(rows):
+            return
         breaks = np.flatnonzero(np.diff(rows) > 1) + 1
         first, last = rows[np.concatenate([[0], breaks])], rows[np.concatenate([breaks - 1, [-1]])]
         size = self._frames[0].nbytes
         starts, ends = self._offset + first * size, self._offset + (last + 1) * size
-        starts -= starts % mmap.PAGESIZE
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             for piece in range(start, end, ADVICE_BYTES):
-                self._memory.madvise(mmap.MADV_WILLNEED, piece, min(ADVICE_BYTES, end - piece))
+                os.posix_fadvise(self._file, piece, min(ADVICE_BYTES, end - piece), os.POSIX_FADV_WILLNEED)
 
 
 class StoredFrames:
@@ -104,4 +109,9 @@ class StoredFrames:
 
 
 def _row_numbers(rows: Rows, count: int) -> NDArray[np.int64]:
-    return np.arange(*rows.indices(count)) if isinstance(rows, slice) else np.asarray(rows)
+    if isinstance(rows, slice):
+        return np.arange(*rows.indices(count))
+    numbers = np.asarray(rows)
+    if numbers.size and not -count <= numbers.min() <= numbers.max() < count:
+        raise IndexError(f"rows from {numbers.min()} to {numbers.max()}, there are {count}")
+    return np.where(numbers < 0, numbers + count, numbers)

@@ -198,7 +198,7 @@ def _map_columns(file: h5py.File) -> tuple[Frames, dict[str, NDArray[Any]]]:
     stored = file["pixels"]
     mappable = stored.id.get_offset() is not None and stored.dtype == np.uint8
     if mappable and stored.ndim == 4 and stored.shape[3] == 3:
-        pixels: Frames = MappedFrames(memory, stored.id.get_offset(), stored.shape)
+        pixels: Frames = MappedFrames(path, memory, stored.id.get_offset(), stored.shape)
     else:
         pixels = StoredFrames(path, "pixels")
     columns = {}

@@ -143,7 +143,7 @@ def export_data(source: Path, out: Path) -> dict[str, Any]:
     checkpoint = load_checkpoint(source)
     checkpoint.require_kind("lewm")
     content = write_architecture(checkpoint.model.config)
-    renamed = _installed_transformers() >= (5, 9)
+    renamed = installed_transformers() >= (5, 9)
     weights = to_released(checkpoint.model.state_dict(), renamed)
     beside = out.with_name(out.name + ".writing")
     shutil.rmtree(beside, ignore_errors=True)
@@ -221,7 +221,7 @@ def _assumed_space(action_dim: int) -> ActionSpace:
     return ActionSpace("other", 10.0, block, limit=(3.0,) * dim, mean=(0.0,) * dim, std=(1.0,) * dim)
 
 
-def _installed_transformers() -> tuple[int, ...]:
+def installed_transformers() -> tuple[int, ...]:
     """Major and minor version of the library that the reference's encoder comes from; () where there is none."""
     try:
         version = importlib.metadata.version("transformers")

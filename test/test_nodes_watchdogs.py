@@ -1,0 +1,154 @@
+"""What watches over inputs, clock, camera, joints, surprise and latency, on clocks of the test's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from lewm_ros.nodes.inputs import Input
+from lewm_ros.nodes.latency import LatencyTrace
+from lewm_ros.nodes.watchdogs import ClockWatch, FrozenWatch, JointGuard, SurpriseWatch
+from lewm_ros.robot.arm import PANDA
+from lewm_ros.robot.limits import load_limits
+
+S_NS = 1_000_000_000
+
+
+class Steady:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def make_input(steady: Steady) -> Input[int]:
+    return Input("topic", lambda: 0.5, "is it plugged in?", steady)
+
+
+def test_an_input_is_sound_fresh_or_says_why_not() -> None:
+    steady = Steady()
+    source = make_input(steady)
+    assert source.problem(0) == "nothing received on topic (is it plugged in?)"
+    source.arrived(10 * S_NS)
+    source.read(lambda: 7)
+    assert source.problem(10 * S_NS) == ""
+    assert "stamps are more than 0.5 s old" in source.problem(10 * S_NS + 600_000_000)
+    assert "more than 0.2 s in the future" in source.problem(10 * S_NS - 300_000_000)
+    steady.now_s += 0.6
+    assert source.problem(10 * S_NS) == "topic: nothing new for 0.5 s (is it plugged in?)", "stamps stand still too"
+    source.arrived(11 * S_NS)
+    source.read(lambda: int("x"))
+    assert source.value is None
+    assert "invalid literal" in source.problem(11 * S_NS)
+    source.forget("taken away")
+    assert source.problem(11 * S_NS) == "taken away"
+
+
+def feed(source: Input[int], steady: Steady, sequence: list[int]) -> str:
+    """The problem after messages with these numbers, 50 ms apart."""
+    for number in sequence:
+        steady.now_s += 0.05
+        source.arrived(0, number)
+        source.read(lambda: 1)
+    return source.problem(0)
+
+
+def test_two_senders_are_told_apart_from_one_that_restarts() -> None:
+    steady = Steady()
+    source = make_input(steady)
+    assert feed(source, steady, [1, 2, 3, 7, 8, 1, 2, 3, 4]) == "", "a gap and a restart"
+    assert "several publishers" in feed(source, steady, [90, 5, 91, 6, 92, 7])
+    assert feed(source, steady, list(range(93, 113))) == "", "one of them has gone"
+    assert "several publishers" in feed(source, steady, [113, 113, 114, 114, 115, 115]), "in step"
+
+
+@pytest.mark.parametrize(
+    ("clock_s", "problem"),
+    [
+        (lambda t: t, ""),
+        (lambda t: 0.3 * t, ""),  # a slow simulation
+        (lambda t: min(t, 2.0), ""),  # a paused one
+        (lambda t: 2.0 if 2.0 < t < 4.0 else t, ""),  # messages that were held up, then came at once
+        (lambda t: t if t < 2.98 else t - 0.97, "back by 0.9"),  # from 2.95 s to 2.03 s
+        (lambda t: t if t < 2.98 else t + 2.0, "forward by 2.0"),
+        (lambda t: t if t < 2.98 else 0.01, "back by 2.9"),
+    ],
+)
+def test_a_clock_may_dawdle_but_not_jump(clock_s, problem: str) -> None:
+    watch = ClockWatch()
+    heard = [watch.check(clock_s(t), t) for t in np.arange(1.0, 8.0, 0.05)]
+    said = [words for words in heard if words]
+    assert all(problem in words for words in said)
+    assert (0.9 < 0.05 * len(said) < 1.1) == bool(problem), "for about a second"
+    assert heard[-1] == ""
+
+
+def test_a_camera_is_frozen_only_if_the_arm_moves() -> None:
+    watch, frame, moved = FrozenWatch(frames=5), np.ones(4, np.float32), PANDA.home_rad + 0.06
+    for _ in range(20):
+        watch.saw(frame, PANDA.home_rad)
+    assert watch.problem == ""
+    watch.saw(frame, moved)
+    assert "frozen" in watch.problem
+    watch.saw(frame + 1, moved)
+    assert watch.problem == ""
+    for _ in range(4):
+        watch.saw(frame + 1, PANDA.home_rad)
+    assert watch.problem == "", "not yet"
+    watch.saw(frame + 1, PANDA.home_rad)
+    assert "frozen" in watch.problem
+
+
+def test_joints_have_to_be_where_they_can_be() -> None:
+    guard = JointGuard(None)
+    with pytest.raises(ValueError, match="robot_description"):
+        guard.check(0, PANDA.home_rad)
+    guard.limits = load_limits("panda")
+    guard.check(0, PANDA.home_rad)
+    # Three times 2.175 rad/s for 25 ms, and 0.1 rad: 0.263 rad.
+    near, far = PANDA.home_rad + 0.25 * np.eye(7)[1], PANDA.home_rad + 0.55 * np.eye(7)[1]
+    guard.check(25_000_000, near)
+    with pytest.raises(ValueError, match="'panda_joint2' jumped"):
+        guard.check(50_000_000, far)
+    guard.check(75_000_000, far)
+    with pytest.raises(ValueError, match=r"'panda_joint4' is outside its limits -3.0718 to -0.0698 rad"):
+        guard.check(100_000_000, far + 2.05 * np.eye(7)[3])
+
+
+def test_surprise_counts_when_it_lasts() -> None:
+    watch = SurpriseWatch(mean=2.0, std=0.5, threshold=3.0, steps=3)
+    assert watch.normalise(4.0) == 4.0, "(4 - 2) / 0.5"
+    for score in (4.0, 4.0, 2.9, 4.0, 4.0):
+        watch.saw(score)
+    assert watch.problem == ""
+    watch.saw(4.0)
+    assert watch.problem == "surprise above 3 for 3 steps: the world is not as predicted"
+    watch.forget()
+    assert watch.problem == ""
+
+
+def test_the_trace_follows_a_frame_to_its_command(tmp_path: Path) -> None:
+    trace, wall_ns = LatencyTrace(), 500 * S_NS
+    # Simulated time is 3 s; the frame was 10 ms old when it was received.
+    trace.received(3 * S_NS, 10_000_000, wall_ns)
+    trace.mark(3 * S_NS, "encoded", wall_ns + 20_000_000)
+    trace.mark(4 * S_NS, "encoded", wall_ns)  # never received
+    trace.mark(3 * S_NS, "planned", wall_ns + 120_000_000)
+    trace.adopted(3 * S_NS, block=5)
+    trace.commanded(4, wall_ns + 130_000_000)  # of the plan before
+    trace.commanded(5, wall_ns + 240_000_000)
+    trace.commanded(5, wall_ns + 290_000_000)
+    assert list(trace.plans) == [pytest.approx([0.01, 0.03, 0.13, 0.25])]
+    trace.save(tmp_path / "trace.json")
+    report = json.loads((tmp_path / "trace.json").read_text())
+    assert report["seconds_since_image"]["commanded"] == {"p50": 0.25, "p95": 0.25, "p99": 0.25}
+    assert report["plans"] == [[0.01, 0.03, 0.13, 0.25]]
+    assert [file.name for file in tmp_path.iterdir()] == ["trace.json"]
