@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
@@ -21,7 +23,7 @@ from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.model.checkpoint import load_checkpoint
-from lewm_ros.nodes.conversions import ns_to_stamp, rgb_to_image
+from lewm_ros.nodes.conversions import embedding_to_image, ns_to_stamp, rgb_to_image
 from lewm_ros.nodes.qos import LATCHED
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.arm import PANDA
@@ -59,6 +61,11 @@ class CommandJudge:
         self._last: Array | None = None
         self._move = np.zeros(7)
 
+    @property
+    def standing(self) -> bool:
+        """Whether the newest command was to stand still."""
+        return bool(np.all(np.abs(self._move) < ROUNDING))
+
     def saw(self, path_rad: Array, measured_rad: Array, sequence: int, sent_s: float) -> None:
         """Take in a command: positions (n, 7), a control step apart, the first of them next.
 
@@ -83,14 +90,15 @@ class CommandJudge:
         paused = self._last is None or sent_s - self.times_s[-1] > PAUSE_S
         steps = max(1, sequence - self._sequence) if self._last is not None else 1
         move = np.zeros(7) if self._last is None else first - self._last
+        # What follows a pause begins anew, from where the arm is; or goes on, if the sender was late.
+        starts = paused and bool(np.all(np.abs(first - measured) <= self._change + ROUNDING))
         continues = self._last is not None and bool(np.all(np.abs(move) <= steps * self._step + ROUNDING))
-        if continues and steps == 1 and not paused:
+        if not paused and steps == 1:
             changes = np.abs(move - self._move) <= self._change + ROUNDING
             self._require(bool(changes.all()), "a jump in velocity", (self._move, move))
-        starts = paused and bool(np.all(np.abs(first - measured) <= self._change + ROUNDING))
-        self._require(continues or starts, f"a jump (paused: {paused})", (self._last, measured, first))
+        self._require(starts or continues, f"a jump (paused: {paused})", (self._last, measured, first))
         self._last, self._sequence = first, sequence
-        self._move = move / steps if continues else first - measured
+        self._move = first - measured if starts else move / steps
 
     def _require(self, holds: object, what: str, shown: object) -> None:
         if not holds:
@@ -124,12 +132,13 @@ class FaultBench(Probe):
         self.goals, self.model_info = create(Image, "goal_image", LATCHED), create(String, "model_info", LATCHED)
         self._clock, self._estop = create(Clock, "/clock", 10), create(Bool, "planner_node/estop", 10)
         self._other_camera, self._other_arm = create(Image, "image", 10), create(JointState, "joint_states", 10)
-        self.embeddings = create(Image, "embedding", 10)
+        self._other_encoder = create(Image, "embedding", 10)
         self.judge = CommandJudge(load_limits("panda"), CONTROL_HZ)
         self.statuses: list[Heard] = []
         self._late: list[tuple[float, float]] = []
         self._ticks, self._last_tick_s = 0, time.monotonic()
-        self.clock_offset_ns, self._paused_ns = 0, None
+        self.clock_offset_ns = 0
+        self._paused_ns: int | None = None
         self.mend()
         self.place(PANDA.home_rad)
         message = {"joint_trajectory": JointTrajectory, "commands": Float64MultiArray}[interface]
@@ -172,7 +181,10 @@ class FaultBench(Probe):
         self.joints: Callable[[JointState], Iterable[JointState]] = lambda state: [state]
         self.other_camera = self.other_arm = False
         self.scene_rad: Array | None = None
-        self.follows, self._paused_ns = True, None
+        self.other_encoder: Array | None = None
+        self.follows = self.clock_goes = True
+        if self._paused_ns is not None:
+            self.clock_offset_ns, self._paused_ns = self._paused_ns - time.time_ns(), None
 
     def place(self, positions_rad: Array) -> None:
         """Put the arm somewhere (7,), at rest."""
@@ -233,7 +245,7 @@ class FaultBench(Probe):
             self.call("planner_node/stop")
             self.rests()
             self.place(PANDA.home_rad)
-        self.wait(lambda: self.enable().success, "the planner to be enabled")
+        self.wait(lambda: self.enable().success, "the planner to be enabled", timeout_s=30.0)
         self.goes_on()
 
     def goes_on(self, commands: int = 5) -> None:
@@ -257,7 +269,11 @@ class FaultBench(Probe):
 
     def rests(self, silence_s: float = 0.4) -> None:
         """Return once commands have ended and nothing follows them."""
-        self.wait(lambda: time.time() - self.judge.times_s[-1] > 2 * PAUSE_S, "the stop to end", timeout_s=5.0)
+        self.wait(
+            lambda: self.judge.standing and time.time() - self.judge.times_s[-1] > 2 * PAUSE_S,
+            "the stop to end",
+            timeout_s=20.0,
+        )
         sent = len(self.judge.times_s)
         self.spin(silence_s)
         assert len(self.judge.times_s) == sent, "commands were sent after the stop had ended"
@@ -269,6 +285,20 @@ class FaultBench(Probe):
         future = client.set_parameters([Parameter(name, value=value)])
         self.wait(future.done, "an answer about a parameter")
         return future.result().results[0]
+
+    def change_state(self, transition: int) -> bool:
+        """Ask the planner for a lifecycle transition; returns whether it succeeded."""
+        client = self.node.create_client(ChangeState, "planner_node/change_state")
+        self.wait(client.service_is_ready, "the planner's lifecycle")
+        future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        self.wait(future.done, "the transition")
+        self.node.destroy_client(client)
+        return future.result().success
+
+    @property
+    def lead_rad(self) -> float:
+        """How far the newest command is ahead of the arm."""
+        return float(np.abs(self._target_rad - self.position_rad).max())
 
     # Machinery
 
@@ -284,7 +314,7 @@ class FaultBench(Probe):
         if self.follows:
             most = PANDA.velocity_rad_s * TICK_S
             self.position_rad = self.position_rad + np.clip(self._target_rad - self.position_rad, -most, most)
-        if self._sim_time:
+        if self._sim_time and self.clock_goes:
             self._clock.publish(Clock(clock=ns_to_stamp(self.now_ns())))
         # Other publishers come in between, since the nodes take only the newest of messages that come at once.
         if self._ticks % TICKS_PER_STATE == 0:
@@ -296,13 +326,18 @@ class FaultBench(Probe):
             scene_rad = self.position_rad if self.scene_rad is None else self.scene_rad
             for frame in self.camera(rgb_to_image(picture(scene_rad), self.header())):
                 self.images.publish(frame)
-        elif self._ticks % TICKS_PER_FRAME == TICKS_PER_FRAME // 2 and self.other_camera:
-            self._other_camera.publish(rgb_to_image(picture(self.position_rad + 1.0), self.header()))
+        elif self._ticks % TICKS_PER_FRAME == TICKS_PER_FRAME // 2:
+            if self.other_camera:
+                self._other_camera.publish(rgb_to_image(picture(self.position_rad + 1.0), self.header()))
+            if self.other_encoder is not None:
+                self._other_encoder.publish(embedding_to_image(self.other_encoder, self.header()))
 
     def _joint_state(self, positions_rad: Array) -> JointState:
         return JointState(header=self.header(), name=list(PANDA.joint_names), position=positions_rad.tolist())
 
     def _on_command(self, message: JointTrajectory | Float64MultiArray, info: dict[str, Any]) -> None:
+        if self._interface == "joint_trajectory" and any(message.points[-1].velocities):
+            self.judge.faults.append(f"a trajectory that does not end at rest: {message.points[-1]}")
         paths = [p.positions for p in message.points] if self._interface == "joint_trajectory" else [message.data]
         path_rad = np.array(paths)
         self.judge.saw(

@@ -18,21 +18,21 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from conftest import joint_delta_space
 from fault_bench import PANDA, FaultBench, picture
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from ros_processes import ROOT
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Float64MultiArray, Header
+from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.nodes.conversions import embedding_to_image, ns_to_stamp, rgb_to_image
 from lewm_ros.nodes.qos import LATCHED
 from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 
+CAMERA_HZ = 20.0
 MAX_AGE_S = 0.4
-"""The nodes' `max_input_age_s`."""
+FROZEN_FRAMES = 6
+"""The nodes' `max_input_age_s` and `frozen_frames`."""
 
 Frames, States = Iterable[Image], Iterable[JointState]
 
@@ -170,6 +170,11 @@ def toggle(name: str) -> dict[str, Callable[[FaultBench], object]]:
     return {"begin": lambda bench: setattr(bench, name, True)}
 
 
+def embedding(values: np.ndarray) -> Callable[[FaultBench], object]:
+    """Another node's embeddings."""
+    return lambda bench: setattr(bench, "other_encoder", values.astype(np.float32))
+
+
 def encoder_and_planner(words: str) -> tuple[Reason, Reason]:
     """A frame that cannot be encoded: the encoder says why, and soon the planner says that nothing comes."""
     return Reason("encoder_node", words), Reason("planner_node", "embedding: nothing new for", MAX_AGE_S)
@@ -191,6 +196,9 @@ STOPPING = [
     Fault("image stamp old", planner("embedding: stamps are more than"), camera=lambda m: shifted(m, -5.0)),
     Fault("image stamp zero", planner("embedding: stamps are more than"), camera=unstamped),
     Fault("two cameras", encoder_and_planner("image: messages of several publishers mix"), **toggle("other_camera")),
+    Fault("two encoders", planner("embedding: messages of several publishers mix"), begin=embedding(np.zeros(16))),
+    Fault("embedding not a number", planner("is not finite"), camera=silent, begin=embedding(np.full(16, np.nan))),
+    Fault("embedding of another size", planner("32FC1 of 1 x 12"), camera=silent, begin=embedding(np.zeros(12))),
     Fault("joint states stop", planner("joint_states: nothing new for 0.4 s", MAX_AGE_S), joints=silent),
     Fault("joint missing", planner("joint 'panda_joint7' is missing"), joints=without_last_joint),
     Fault("position missing", planner("7 joint names but 6 positions"), joints=too_few_positions),
@@ -254,3 +262,237 @@ def test_arm_moves_on(bench: FaultBench, fault: Fault) -> None:
     bench.undisturbed(since_s)
     bench.mend()
     fault.end(bench)
+
+
+def test_camera_freezes_with_new_stamps(bench: FaultBench) -> None:
+    since_s, start_rad = time.monotonic(), bench.position_rad
+    bench.scene_rad = start_rad
+    bench.wait(
+        lambda: (
+            time.monotonic() - since_s > (FROZEN_FRAMES + 1) / CAMERA_HZ
+            and np.abs(bench.position_rad - start_rad).max() > 0.05
+        ),
+        "equal frames and 0.05 rad of motion",
+    )
+    known_after_s = time.monotonic() - since_s
+    stops(bench, since_s, Reason("planner_node", "the camera has frozen", known_after_s))
+    bench.mend()
+    bench.goes_on()
+
+
+def at_2_hz() -> Callable[[Image], Frames]:
+    shown: list[int] = []
+
+    def thin(frame: Image) -> Frames:
+        stamp_ns = stamp_to_ns(frame.header.stamp)
+        if shown and stamp_ns - shown[-1] < 0.49 * NS_PER_S:
+            return []
+        shown.append(stamp_ns)
+        return [frame]
+
+    return thin
+
+
+def test_camera_is_too_slow(bench: FaultBench) -> None:
+    since_s = time.monotonic()
+    bench.camera = at_2_hz()
+    bench.wait_for_reason("planner_node", "embedding: nothing new for 0.4 s", since_s, MAX_AGE_S)
+    assert bench.set_parameter("max_input_age_s", 1.5).successful
+    bench.spin(0.5)
+    since_s = time.monotonic()
+    bench.goes_on(commands=20)
+    bench.undisturbed(since_s)
+    assert bench.set_parameter("max_input_age_s", MAX_AGE_S).successful
+
+
+def test_joint_jumps(bench: FaultBench) -> None:
+    since_s = time.monotonic()
+    bench.place(bench.position_rad + np.eye(7)[0] * (1.0 if bench.position_rad[0] < 0.0 else -1.0))
+    stops(bench, since_s, Reason("planner_node", "joint 'panda_joint1' jumped further than it can move"))
+    bench.goes_on()
+
+
+def test_arm_does_not_follow(bench: FaultBench) -> None:
+    bench.follows = False
+    leads_rad = []
+    sent = len(bench.judge.times_s)
+
+    def twenty_more() -> bool:
+        leads_rad.append(bench.lead_rad)
+        return len(bench.judge.times_s) >= sent + 20
+
+    bench.wait(twenty_more, "commands", timeout_s=30.0)
+    assert max(leads_rad) <= 0.3 + 1e-6
+    bench.mend()
+    bench.goes_on()
+
+
+def test_goal_changes_during_plans(bench: FaultBench) -> None:
+    since_s = time.monotonic()
+    for phase in np.linspace(0.0, 2.0, 10):
+        bench.show_goal(phase=phase)
+        bench.spin(0.1)
+    bench.goes_on()
+    bench.undisturbed(since_s)
+
+
+def test_goal_that_cannot_be_read(bench: FaultBench) -> None:
+    since_s = time.monotonic()
+    bench.goals.publish(Image(header=bench.header(), encoding="rgb888", height=1, width=1, step=3, data=[1, 2, 3]))
+    bench.wait_for_reason("encoder_node", "goal_image: image encoding 'rgb888' is unknown", since_s)
+    bench.goes_on()
+    bench.undisturbed(since_s)
+    bench.show_goal()
+
+
+def test_goal_embedding_of_another_size(bench: FaultBench) -> None:
+    other = bench.node.create_publisher(Image, "goal_embedding", LATCHED)
+    bench.wait(other.get_subscription_count, "the planner to listen")
+    since_s = time.monotonic()
+    other.publish(embedding_to_image(np.zeros(12, np.float32), bench.header()))
+    stops(bench, since_s, Reason("planner_node", "goal_embedding: expected 32FC1 of 1 x 16"))
+    bench.node.destroy_publisher(other)
+    bench.show_goal()
+    bench.goes_on()
+
+
+def test_enable_without_a_goal(bench: FaultBench) -> None:
+    assert bench.call("planner_node/stop").success
+    bench.withdraw_goal()
+    bench.wait(lambda: "no goal: it was withdrawn" in bench.messages()["planner_node"], "the planner to miss its goal")
+    bench.rests()
+    answer = bench.enable()
+    assert not answer.success
+    assert answer.message == "refused: no goal: it was withdrawn"
+    bench.rests()
+    bench.show_goal()
+    bench.rests()
+    bench.moves()
+
+
+def test_two_publishers_of_commands(bench: FaultBench) -> None:
+    since_s = time.monotonic()
+    other = bench.node.create_publisher(JointTrajectory, "joint_trajectory", 1)
+    bench.wait_for_reason("planner_node", "another node publishes on /joint_trajectory too", since_s)
+    bench.goes_on()
+    bench.node.destroy_publisher(other)
+    bench.wait(lambda: bench.messages()["planner_node"] == "running", "the warning to end")
+    bench.undisturbed(since_s)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("max_input_age_s", -1.0, "out of range"),
+        ("max_input_age_s", "soon", "Wrong parameter type"),
+        ("on_surprise", "panic", "known: warn, stop, ignore"),
+        ("planner.samples", 8, "fixed while configured"),
+    ],
+)
+def test_parameter_out_of_range_at_run_time(bench: FaultBench, name: str, value: object, reason: str) -> None:
+    since_s = time.monotonic()
+    answer = bench.set_parameter(name, value)
+    assert not answer.successful
+    assert reason in answer.reason
+    bench.goes_on()
+    bench.undisturbed(since_s)
+
+
+def test_estop_during_motion(bench: FaultBench) -> None:
+    since_s = time.monotonic()
+    bench.press_estop(True)
+    stops(bench, since_s, Reason("planner_node", "stopped: e-stop"))
+    answer = bench.enable()
+    assert not answer.success
+    assert answer.message == "refused: e-stop"
+    since_s = time.monotonic()
+    bench.press_estop(False)
+    stops(bench, since_s, Reason("planner_node", "the e-stop was released; enable again"))
+    bench.moves()
+
+
+def test_deactivated_during_motion(bench: FaultBench) -> None:
+    assert bench.change_state(Transition.TRANSITION_DEACTIVATE)
+    bench.rests()
+    assert bench.messages()["planner_node"] == "inactive"
+    assert bench.enable().message == "refused: the node is inactive"
+    assert bench.change_state(Transition.TRANSITION_ACTIVATE)
+    bench.rests()
+    bench.moves()
+
+
+def test_encoder_hangs(bench: FaultBench) -> None:
+    since_s = time.monotonic()
+    bench.process("encoder_node").send_signal(signal.SIGSTOP)
+    stops(bench, since_s, Reason("planner_node", "embedding: nothing new for 0.4 s", MAX_AGE_S))
+    bench.process("encoder_node").send_signal(signal.SIGCONT)
+    bench.goes_on()
+
+
+def test_planner_hangs(bench: FaultBench) -> None:
+    bench.process("planner_node").send_signal(signal.SIGSTOP)
+    bench.rests(1.0)
+    bench.process("planner_node").send_signal(signal.SIGCONT)
+    bench.goes_on()
+
+
+def test_encoder_is_killed_and_restarted(bench: FaultBench) -> None:
+    since_s = time.monotonic()
+    bench.kill("encoder_node")
+    stops(bench, since_s, Reason("planner_node", "embedding: nothing new for 0.4 s", MAX_AGE_S))
+    bench.start_encoder()
+    bench.goes_on()
+
+
+def test_planner_is_killed_and_joins_late(bench: FaultBench) -> None:
+    bench.kill("planner_node")
+    bench.rests()
+    since_s = time.monotonic()
+    bench.start_planner()
+    bench.wait(
+        lambda: any(h.time_s > since_s and h.message == "idle: ready to be enabled" for h in bench.statuses),
+        "the new planner to hear all it needs, the goal included",
+    )
+    bench.rests()
+    bench.moves()
+
+
+@simulated_time
+@pytest.mark.parametrize(
+    ("jump_s", "words"), [(-3600.0, "jumped back by 3600.0 s"), (20.0, "jumped forward by 20.0 s")]
+)
+def test_clock_jumps(bench: FaultBench, jump_s: float, words: str) -> None:
+    since_s = time.monotonic()
+    bench.clock_offset_ns += round(jump_s * NS_PER_S)
+    stops(bench, since_s, Reason("planner_node", f"the clock {words}"))
+    bench.goes_on()
+
+
+@simulated_time
+def test_simulator_is_paused(bench: FaultBench) -> None:
+    since_s = time.monotonic()
+    bench.pause()
+    stops(bench, since_s, *planner("embedding: nothing new", MAX_AGE_S), *planner("joint_states: nothing", MAX_AGE_S))
+    bench.mend()
+    bench.goes_on()
+
+
+@simulated_time
+def test_clock_stands_still_while_sensors_go_on(bench: FaultBench) -> None:
+    since_s = time.monotonic()
+    bench.clock_goes = False
+    stops(bench, since_s, *planner("joint_states: stamped more than 0.2 s in the future", 0.2))
+    bench.mend()
+    bench.goes_on()
+
+
+@simulated_time
+@pytest.mark.parametrize("name", ["camera stops", "position not a number", "joint stamp zero"])
+def test_plain_commands_stop_too(bench: FaultBench, name: str) -> None:
+    fault = next(fault for fault in STOPPING if fault.name == name)
+    test_arm_stops_says_why_and_goes_on_by_itself(bench, fault)
+
+
+def test_documentation_lists_every_fault() -> None:
+    rows = (ROOT / "docs" / "faults.md").read_text()
+    assert not [fault.name for fault in (*STOPPING, *HARMLESS) if f"| {fault.name} |" not in rows]

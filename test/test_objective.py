@@ -8,7 +8,7 @@ from conftest import small_model_config
 from torch import Tensor
 from toy_training import toy_config
 
-from lewm_ros.config import SIGRegConfig
+from lewm_ros.config import SIGRegConfig, TrainConfig
 from lewm_ros.model import LeWorldModel, SIGReg
 from lewm_ros.model.encoder import Encoder
 from lewm_training.objective import Objective, curvature

@@ -139,6 +139,8 @@ class Driver:
     def _step(self) -> None:
         """Send the commands that are due."""
         loop, now_ns = self._motion.loop, self._now_ns()
+        if loop is None:
+            return  # The timer was ready when it was cancelled.
         if problem := self.problem():
             self._open(problem)
             return
@@ -154,6 +156,8 @@ class Driver:
     def _watch(self) -> None:
         """Look for what no message reports, and go on with a stop."""
         self._clock_problem = self._clock_watch.check(self._now_ns() / NS_PER_S, time.monotonic())
+        if self._clock_problem:
+            self._enabled_ns = self._now_ns()  # Times from before the jump say nothing about times after it.
         if self._motion.braking:
             self._motion.brake(self._inputs.joints.value)
         elif reason := self._planning.reason_to_stop():

@@ -12,7 +12,7 @@ from rclpy.parameter import Parameter
 
 from lewm_ros.config import ConfigError, from_mapping
 
-V = TypeVar("V", bool, int, float, str, list[float])
+V = TypeVar("V", bool, int, float, str, list[float], list[str])
 T = TypeVar("T")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 from lewm_ros.config import ConfigError
-from lewm_ros.model.checkpoint import load_checkpoint
+from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
 from lewm_ros.nodes.commands import ACTION_SPACE_OF, make_output
 from lewm_ros.nodes.diagnostics import Status
 from lewm_ros.nodes.driver import Driver
@@ -46,6 +47,10 @@ class PlannerNode(ManagedNode):
         device = settings.device()
         checkpoint = load_checkpoint(settings.checkpoint(), device)
         checkpoint.require_action_space(ACTION_SPACE_OF[interface])
+        checkpoint = with_joint_names(checkpoint, tuple(filter(None, settings.joint_names())))
+        trace_file = settings.trace_file()
+        if trace_file and not Path(trace_file).absolute().parent.is_dir():
+            raise ConfigError(f"parameter trace_file: the folder of {trace_file} does not exist")
         self.diagnostics.hardware_id = checkpoint.identity
         self._space = checkpoint.action_space
         self._trace, self._guard = LatencyTrace(), JointGuard(None)
@@ -196,6 +201,20 @@ class PlannerNode(ManagedNode):
         figures |= {"clamps": sum(changed.values())} | {f"changed_{rule}": count for rule, count in changed.items()}
         now_ns = self.get_clock().now().nanoseconds
         return figures | self._planning.report() | self._inputs.report(now_ns)
+
+
+def with_joint_names(checkpoint: Checkpoint, names: tuple[str, ...]) -> Checkpoint:
+    """The checkpoint for an arm that has other names for the same joints; unchanged without names.
+
+    Raises:
+        ConfigError: there are not as many names as joints.
+    """
+    own = checkpoint.action_space.joint_names
+    if not names:
+        return checkpoint
+    if len(names) != len(own):
+        raise ConfigError(f"parameter joint_names: must be {len(own)} names, for {', '.join(own)}")
+    return replace(checkpoint, action_space=replace(checkpoint.action_space, joint_names=names))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -61,6 +61,9 @@ class PlannerSettings:
             live=True,
         )
 
+        self.joint_names = declare(
+            "joint_names", [""], "what the arm calls its joints, in the checkpoint's order; empty: as the checkpoint"
+        )
         self.limits = declare(
             "limits",
             "panda",
@@ -107,7 +110,7 @@ class PlannerSettings:
         )
         self.frozen_frames = declare(
             "frozen_frames",
-            10,
+            6,
             "so many equal frames in a row while the arm moves are a frozen camera; 0: never",
             unit="frames",
             low=0,

@@ -70,12 +70,15 @@ class FrozenWatch:
         self.problem = ""
 
     def saw(self, embedding: Vector, positions_rad: Array | None) -> None:
-        """Take in the embedding (D,) of a new frame and the joint positions (7,) at that time."""
-        if self._embedding is None or not np.array_equal(embedding, self._embedding):
-            self._embedding, self._start_rad, self._repeats, self.problem = embedding, positions_rad, 0, ""
+        """Take in the embedding (D,) of a new frame and the joint positions (7,) at that time; None: not known."""
+        same = self._embedding is not None and np.array_equal(embedding, self._embedding)
+        if not same:
+            self.problem = ""
+        if not same or positions_rad is None or self._start_rad is None:
+            self._embedding, self._start_rad, self._repeats = embedding, positions_rad, 0
             return
         self._repeats += 1
-        if self._start_rad is None or positions_rad is None or not self._frames:
+        if not self._frames:
             return
         moved_rad = float(np.abs(positions_rad - self._start_rad).max())
         if self._repeats >= self._frames and moved_rad > self._motion_rad:
@@ -89,12 +92,16 @@ class JointGuard:
         limits: of the joints; None as long as they are not known.
         factor, slack_rad: between two messages a joint may go `factor` times as far as its largest velocity allows,
             plus the slack.
+        hold_s: how long positions are refused after a jump, so that nobody misses it.
     """
 
-    def __init__(self, limits: JointLimits | None, factor: float = 3.0, slack_rad: float = 0.1) -> None:
+    def __init__(
+        self, limits: JointLimits | None, factor: float = 3.0, slack_rad: float = 0.1, hold_s: float = 0.3
+    ) -> None:
         self.limits = limits
-        self._factor, self._slack_rad = factor, slack_rad
+        self._factor, self._slack_rad, self._hold_s = factor, slack_rad, hold_s
         self._last: tuple[int, Array] | None = None
+        self._jump: tuple[int, str] | None = None
 
     def check(self, stamp_ns: int, positions_rad: Array) -> Array:
         """The positions (7,), measured at a stamp.
@@ -117,8 +124,9 @@ class JointGuard:
             elapsed_s = abs(stamp_ns - last[0]) / NS_PER_S
             excess = np.abs(positions_rad - last[1]) - self._factor * elapsed_s * np.array(self.limits.velocity_rad_s)
             if excess.max() > self._slack_rad:
-                joint = names[int(np.argmax(excess))]
-                raise ValueError(f"joint '{joint}' jumped further than it can move; are there several publishers?")
+                self._jump = stamp_ns, names[int(np.argmax(excess))]
+        if self._jump is not None and 0 <= stamp_ns - self._jump[0] < self._hold_s * NS_PER_S:
+            raise ValueError(f"joint '{self._jump[1]}' jumped further than it can move; are there several publishers?")
         return positions_rad
 
 

@@ -32,8 +32,12 @@ class Plan:
     iterations: int
 
 
+MARGIN = 1.25
+"""How much longer than the longest one so far the next step may take."""
+
+
 class Deadline:
-    """When a plan has to be there. A step is begun only if the longest one so far would still end in time."""
+    """When a plan has to be there. A step is begun only if it would still end in time, taking a little longer."""
 
     def __init__(self, at_s: float = math.inf) -> None:
         self._at_s = at_s
@@ -51,7 +55,7 @@ class Deadline:
         if self._mark_s is not None:
             self._longest_s = max(self._longest_s, now_s - self._mark_s)
         self._mark_s = now_s
-        return now_s + self._longest_s < self._at_s
+        return now_s + MARGIN * self._longest_s < self._at_s
 
 
 class Solver(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 from lewm_ros.config import ProposalTrainConfig, from_mapping
 from lewm_training.commands.arguments import add_overrides, with_overrides
 
-HELP = "Teach a checkpoint where the planner's search should begin."
+HELP = "Teach a checkpoint where the planner's search should begin, and how many blocks lie between two frames."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
