@@ -8,8 +8,8 @@ PACKAGE = "lewm_ros"
 IK = ["mink>=1.1"]
 ROSBAG = ["rosbags"]
 TEST = ["hypothesis", "pytest", *IK, *ROSBAG]
-# The reference, to compare with. The four after `transformers` are imported by its environments, but not declared.
-PEER = ["stable-worldmodel==0.1.1", "transformers", "imageio", "pygame", "pymunk", "shapely", "hdf5plugin"]
+# The reference, to compare with. Those after `transformers` are imported by its environments, but not declared.
+PEER = ["gymnasium", "stable-worldmodel==0.1.1", "transformers", "imageio", "pygame", "pymunk", "shapely", "hdf5plugin"]
 LEROBOT = ["av", "pyarrow"]
 RAY = ["ray"]
 

@@ -234,7 +234,7 @@ class ProposalTrainConfig:
     """
 
     proposal: ProposalConfig = field(default_factory=ProposalConfig)
-    gap: GapConfig | None = field(default_factory=GapConfig)
+    gap: GapConfig | None = None
     gap_expectile: float = 0.02
     longest_s: float = 4.0
     steps: int = 4000

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Small tensors gain nothing from threads, and processes that share cores lose much.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -183,6 +184,8 @@ class FaultBench(Probe):
         self.scene_rad: Array | None = None
         self.other_encoder: Array | None = None
         self.follows = self.clock_goes = True
+        for process in self.processes.running:
+            process.send_signal(signal.SIGCONT)
         if self._paused_ns is not None:
             self.clock_offset_ns, self._paused_ns = self._paused_ns - time.time_ns(), None
 
@@ -267,10 +270,10 @@ class FaultBench(Probe):
         complaints = [h.message for h in heard if h.level == DiagnosticStatus.ERROR]
         assert not complaints, complaints
 
-    def rests(self, silence_s: float = 0.4) -> None:
-        """Return once commands have ended and nothing follows them."""
+    def rests(self, silence_s: float = 0.4, smoothly: bool = True) -> None:
+        """Return once commands have ended, the last one with the arm at rest if `smoothly`, and nothing follows."""
         self.wait(
-            lambda: self.judge.standing and time.time() - self.judge.times_s[-1] > 2 * PAUSE_S,
+            lambda: (self.judge.standing or not smoothly) and time.time() - self.judge.times_s[-1] > 2 * PAUSE_S,
             "the stop to end",
             timeout_s=20.0,
         )

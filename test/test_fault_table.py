@@ -307,8 +307,12 @@ def test_camera_is_too_slow(bench: FaultBench) -> None:
 
 def test_joint_jumps(bench: FaultBench) -> None:
     since_s = time.monotonic()
+    bench.follows = False
     bench.place(bench.position_rad + np.eye(7)[0] * (1.0 if bench.position_rad[0] < 0.0 else -1.0))
-    stops(bench, since_s, Reason("planner_node", "joint 'panda_joint1' jumped further than it can move"))
+    bench.wait_for_reason("planner_node", "joint 'panda_joint1' jumped further than it can move", since_s)
+    bench.wait(lambda: bench.lead_rad > 0.7, "the stop to stay where the arm was")
+    bench.wait(lambda: bench.lead_rad < 0.3, "commands from where the arm is")
+    bench.mend()
     bench.goes_on()
 
 
@@ -425,14 +429,14 @@ def test_encoder_hangs(bench: FaultBench) -> None:
     since_s = time.monotonic()
     bench.process("encoder_node").send_signal(signal.SIGSTOP)
     stops(bench, since_s, Reason("planner_node", "embedding: nothing new for 0.4 s", MAX_AGE_S))
-    bench.process("encoder_node").send_signal(signal.SIGCONT)
+    bench.mend()
     bench.goes_on()
 
 
 def test_planner_hangs(bench: FaultBench) -> None:
     bench.process("planner_node").send_signal(signal.SIGSTOP)
-    bench.rests(1.0)
-    bench.process("planner_node").send_signal(signal.SIGCONT)
+    bench.rests(1.0, smoothly=False)
+    bench.mend()
     bench.goes_on()
 
 
@@ -446,7 +450,7 @@ def test_encoder_is_killed_and_restarted(bench: FaultBench) -> None:
 
 def test_planner_is_killed_and_joins_late(bench: FaultBench) -> None:
     bench.kill("planner_node")
-    bench.rests()
+    bench.rests(smoothly=False)
     since_s = time.monotonic()
     bench.start_planner()
     bench.wait(

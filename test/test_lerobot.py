@@ -177,6 +177,20 @@ def test_images_in_the_tables_are_read(folder: Path) -> None:
     np.testing.assert_array_equal(dataset.pixels[:], frames[:53])
 
 
+def test_frames_of_another_size_are_named_and_skipped_only_when_asked(folder: Path) -> None:
+    info = json.loads((folder / "meta/info.json").read_text())
+    info["features"]["observation.images.png"] = {"dtype": "image", "shape": [32, 32, 3], "names": None}
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    frames = [f for n, steps in enumerate(LENGTHS) for f in toy_columns(n, steps, 16 if n == 1 else 32)["pixels"]]
+    images = pa.array([{"bytes": cv2.imencode(".png", frame)[1].tobytes(), "path": None} for frame in frames])
+    path = folder / "data/chunk-000/file-000.parquet"
+    pq.write_table(pq.read_table(path).append_column("observation.images.png", images), path)
+    message = r"'pixels' is uint8 \(16, 16, 3\), before it was uint8 \(32, 32, 3\), in episode 1; --skip-bad"
+    with pytest.raises(DatasetError, match=message):
+        import_folder(folder, pixels="observation.images.png")
+    assert list(import_folder(folder, skip_bad=True, pixels="observation.images.png").lengths) == [20, 17]
+
+
 def test_a_clock_that_jumps_is_named_and_skipped_only_when_asked(folder: Path) -> None:
     stamps_s = read(folder, "timestamp").astype(np.float32)
     stamps_s[20 + 4 :] += 1.0  # in the second episode

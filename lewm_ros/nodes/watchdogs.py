@@ -96,7 +96,7 @@ class JointGuard:
     """
 
     def __init__(
-        self, limits: JointLimits | None, factor: float = 3.0, slack_rad: float = 0.1, hold_s: float = 0.3
+        self, limits: JointLimits | None, factor: float = 3.0, slack_rad: float = 0.1, hold_s: float = 0.5
     ) -> None:
         self.limits = limits
         self._factor, self._slack_rad, self._hold_s = factor, slack_rad, hold_s

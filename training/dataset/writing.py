@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ COPIED_ROWS = 256
 
 Episode = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 """Columns by name, and notes for the dataset's `meta`."""
+
+Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+"""Per column the shape of a row and the type of its numbers."""
 
 
 @contextlib.contextmanager
@@ -61,10 +64,10 @@ def merge_episodes(parts: Sequence[Path], path: Path, meta: dict[str, Any]) -> N
         with h5py.File(part, "r") as file:
             lengths.append(len(file["action"]))
             episodes.append(json.loads(file.attrs["meta"]))
-            columns = {name: (column.shape[1:], column.dtype) for name, column in file.items()}
-        layout = layout or columns
-        if columns != layout:
-            raise DatasetError(f"{path}: {_difference(layout, columns)} in episode {len(episodes) - 1} ({part.name})")
+            found = _layout(file)
+        layout = layout or found
+        if found != layout:
+            raise DatasetError(f"{path}: {_difference(layout, found)} in episode {len(episodes) - 1} ({part.name})")
     if layout is None:
         raise DatasetError(f"{path}: there is no episode to write")
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
@@ -82,7 +85,11 @@ def merge_episodes(parts: Sequence[Path], path: Path, meta: dict[str, Any]) -> N
         whole.attrs["meta"] = json.dumps(meta | {"episodes": episodes})
 
 
-def _difference(first: dict[str, Any], other: dict[str, Any]) -> str:
+def _layout(columns: Mapping[str, Any]) -> Layout:
+    return {name: (column.shape[1:], column.dtype) for name, column in columns.items()}
+
+
+def _difference(first: Layout, other: Layout) -> str:
     """How the columns of an episode differ from those of the first one."""
     for name in sorted(first.keys() | other.keys()):
         if name not in other:
@@ -118,6 +125,13 @@ def part_path(out: Path, number: int) -> Path:
     return out.with_suffix(".parts") / f"{number:06d}.h5"
 
 
+def _layout_of_first(parts: list[Path]) -> Layout | None:
+    if not parts:
+        return None
+    with h5py.File(parts[0], "r") as file:
+        return _layout(file)
+
+
 def import_episodes(
     out: Path,
     episodes: Iterable[tuple[str, Callable[[], Episode]]],
@@ -125,6 +139,7 @@ def import_episodes(
     meta: dict[str, Any],
     minimum_steps: int,
     skip_bad: bool,
+    total: int | None = None,
 ) -> dict[str, Any]:
     """Write episodes of another project as a dataset; those that an interrupted import had finished are kept.
 
@@ -136,6 +151,7 @@ def import_episodes(
         meta: `action_space`, `limit`, `control_hz`, `joint_names` of the dataset.
         minimum_steps: shorter episodes are bad.
         skip_bad: leave bad episodes out instead of stopping at the first.
+        total: number of episodes, if it is known, for the progress bar.
 
     Returns:
         the file, counts of episodes and control steps, and why which episodes were skipped.
@@ -144,8 +160,10 @@ def import_episodes(
         DatasetError: a bad episode, named with its row; or no episode is left.
     """
     folder = parts_folder(out, settings)
-    parts, skipped, steps = [], {}, 0
-    for number, (name, read) in enumerate(tqdm(episodes, desc="import", unit="episode")):
+    parts: list[Path] = []
+    skipped: dict[str, str] = {}
+    layout: Layout | None = None
+    for number, (name, read) in enumerate(tqdm(episodes, desc="import", unit="episode", total=total)):
         part = part_path(out, number)
         if not part.exists():
             try:
@@ -153,6 +171,9 @@ def import_episodes(
                 if len(columns["action"]) < minimum_steps:
                     raise EpisodeError(f"only {len(columns['action'])} control steps, fewer than {minimum_steps},")
                 check_episode(columns, meta)
+                layout = layout or _layout_of_first(parts) or _layout(columns)
+                if _layout(columns) != layout:
+                    raise EpisodeError(_difference(layout, _layout(columns)))
             except EpisodeError as error:
                 if not skip_bad:
                     raise DatasetError(f"{error.named(name)}; --skip-bad leaves such episodes out") from None

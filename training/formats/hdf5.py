@@ -57,7 +57,7 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
 
         settings = {"format": "hdf5", "source": str(source.resolve()), **dataclasses.asdict(declaration)}
         meta = declaration.meta(declaration.control_hz)
-        return import_episodes(out, episodes(), settings, meta, declaration.minimum_steps, skip_bad)
+        return import_episodes(out, episodes(), settings, meta, declaration.minimum_steps, skip_bad, len(lengths))
 
 
 def _read(file: h5py.File, frames: StoredFrames, declaration: Declaration, rows: slice) -> Episode:

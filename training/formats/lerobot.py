@@ -138,7 +138,15 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
             yield str(episode["episode_index"]), lambda episode=episode: _read_episode(folder, episode, declaration)
 
     settings = {"format": "lerobot", "source": str(source.resolve()), **dataclasses.asdict(declaration)}
-    return import_episodes(out, episodes(), settings, declaration.meta(fps), declaration.minimum_steps, skip_bad)
+    return import_episodes(
+        out,
+        episodes(),
+        settings,
+        declaration.meta(fps),
+        declaration.minimum_steps,
+        skip_bad,
+        len(folder.episodes),
+    )
 
 
 def _read_episode(folder: LeRobotFolder, episode: dict[str, Any], declaration: Declaration) -> Episode:
