@@ -257,10 +257,10 @@ class ProposalTrainConfig:
 class PlannerConfig:
     """The search in latent space. One plan covers `horizon` blocks beyond the one that is being executed.
 
-    `solver` is cem (as in the paper), icem, mppi, gradient, gauss_newton or random. Every one scores `samples` candidates in each of
-    `iterations`, keeps to the action bounds, and never returns anything worse than what it started from. Of a block,
-    `knots_per_block` actions are free, each held for its share of the block's control steps. `initial_std` and
-    `minimum_std` are in z-scored actions.
+    `solver` is cem (as in the paper), icem, mppi, gradient, gauss_newton or random. Every one works in `iterations`,
+    those that sample with `samples` candidates in each, keeps to the action bounds, and never returns anything worse
+    than what it started from. Of a block, `knots_per_block` actions are free, each held for its share of the block's
+    control steps. `initial_std` and `minimum_std` are in z-scored actions.
 
     The cost adds up weighted terms. `latent_weight`, `map_weight` (the proposal's map) and `gap_weight` (the learned
     number of blocks to the goal) are distances to the goal at the last step, plus `running_weight` times their mean

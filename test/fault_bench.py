@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ TICK_S = 0.0125
 TICKS_PER_STATE = 2
 TICKS_PER_FRAME = 4
 RAMP_S = 0.3
+LATELY_S = 0.2
 PAUSE_S = 0.12
 MAX_LATENESS_S = 0.2
 REASON_S = 0.5
@@ -72,7 +74,7 @@ class CommandJudge:
 
         Args:
             path_rad: what is commanded.
-            measured_rad: where the arm is (7,).
+            measured_rad: where the arm was in the time in which this command can have been made (m, 7).
             sequence: the sender's number of the message, which shows whether one was lost.
             sent_s: when it was sent, on the system's clock.
         """
@@ -92,14 +94,14 @@ class CommandJudge:
         steps = max(1, sequence - self._sequence) if self._last is not None else 1
         move = np.zeros(7) if self._last is None else first - self._last
         # What follows a pause begins anew, from where the arm is; or goes on, if the sender was late.
-        starts = paused and bool(np.all(np.abs(first - measured) <= self._change + ROUNDING))
+        starts = paused and bool(np.any(np.all(np.abs(first - measured) <= self._change + ROUNDING, axis=1)))
         continues = self._last is not None and bool(np.all(np.abs(move) <= steps * self._step + ROUNDING))
         if not paused and steps == 1:
             changes = np.abs(move - self._move) <= self._change + ROUNDING
             self._require(bool(changes.all()), "a jump in velocity", (self._move, move))
-        self._require(starts or continues, f"a jump (paused: {paused})", (self._last, measured, first))
+        self._require(starts or continues, f"a jump (paused: {paused})", (self._last, measured[-1], first))
         self._last, self._sequence = first, sequence
-        self._move = first - measured if starts else move / steps
+        self._move = np.zeros(7) if starts else move / steps
 
     def _require(self, holds: object, what: str, shown: object) -> None:
         if not holds:
@@ -152,7 +154,13 @@ class FaultBench(Probe):
         self._start("encoder_node")
 
     def start_planner(self) -> None:
-        small = {"planner__samples": 16, "planner__elites": 4, "planner__iterations": 2, "planner__horizon": 2}
+        small = {
+            "planner__solver": "cem",
+            "planner__samples": 16,
+            "planner__elites": 4,
+            "planner__iterations": 2,
+            "planner__horizon": 2,
+        }
         self._start("planner_node", command_interface=self._interface, ramp_s=RAMP_S, **small)
 
     def process(self, name: str) -> Any:
@@ -192,6 +200,7 @@ class FaultBench(Probe):
     def place(self, positions_rad: Array) -> None:
         """Put the arm somewhere (7,), at rest."""
         self.position_rad = self._target_rad = np.array(positions_rad, dtype=np.float64)
+        self._lately_rad = deque([self.position_rad], maxlen=round(LATELY_S / TICK_S))
 
     def pause(self) -> None:
         """Stop the clock, and with it all that is sent."""
@@ -317,6 +326,7 @@ class FaultBench(Probe):
         if self.follows:
             most = PANDA.velocity_rad_s * TICK_S
             self.position_rad = self.position_rad + np.clip(self._target_rad - self.position_rad, -most, most)
+            self._lately_rad.append(self.position_rad)
         if self._sim_time and self.clock_goes:
             self._clock.publish(Clock(clock=ns_to_stamp(self.now_ns())))
         # Other publishers come in between, since the nodes take only the newest of messages that come at once.
@@ -344,7 +354,10 @@ class FaultBench(Probe):
         paths = [p.positions for p in message.points] if self._interface == "joint_trajectory" else [message.data]
         path_rad = np.array(paths)
         self.judge.saw(
-            path_rad, self.position_rad, info["publication_sequence_number"], info["source_timestamp"] / NS_PER_S
+            path_rad,
+            np.array(self._lately_rad),
+            info["publication_sequence_number"],
+            info["source_timestamp"] / NS_PER_S,
         )
         self._target_rad = path_rad[0]
 

@@ -72,7 +72,13 @@ def loop(checkpoint_path: Path) -> Iterator[Loop]:
     processes = Processes()
     probe = Probe(processes)
     shared = {"checkpoint": checkpoint_path, "device": "cpu", "use_sim_time": True}
-    small = {"planner__samples": 16, "planner__elites": 4, "planner__iterations": 2, "planner__horizon": 2}
+    small = {
+        "planner__solver": "cem",
+        "planner__samples": 16,
+        "planner__elites": 4,
+        "planner__iterations": 2,
+        "planner__horizon": 2,
+    }
     processes.start(node_command("sim_node", image_size=32, seed=3))
     processes.start(node_command("encoder_node", **shared))
     processes.start(node_command("planner_node", **shared, **small))

@@ -128,7 +128,13 @@ def arm(checkpoint_path: Path) -> Iterator[Arm]:
     processes = Processes()
     probe = Probe(processes)
     processes.start(node_command("encoder_node", checkpoint=checkpoint_path, device="cpu"))
-    small = {"planner__samples": 8, "planner__elites": 2, "planner__iterations": 1, "planner__horizon": 2}
+    small = {
+        "planner__solver": "cem",
+        "planner__samples": 8,
+        "planner__elites": 2,
+        "planner__iterations": 1,
+        "planner__horizon": 2,
+    }
     aside = [
         part
         for topic, heard in (

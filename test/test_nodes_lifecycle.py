@@ -50,7 +50,13 @@ def managed(checkpoint_path: Path) -> Iterator[Managed]:
     probe = Managed(processes)
     processes.start(node_command("sim_node", autostart=False, image_size=32, goal_period_s=1.0))
     processes.start(node_command("encoder_node", autostart=False, device="cpu", checkpoint="/nowhere/model"))
-    small = {"planner__samples": 8, "planner__elites": 2, "planner__iterations": 1, "planner__horizon": 2}
+    small = {
+        "planner__solver": "cem",
+        "planner__samples": 8,
+        "planner__elites": 2,
+        "planner__iterations": 1,
+        "planner__horizon": 2,
+    }
     processes.start(node_command("planner_node", autostart=False, device="cpu", checkpoint=checkpoint_path, **small))
     for message, topic in ((Image, "image"), (JointState, "joint_states"), (Image, "embedding")):
         probe.listen(message, topic)

@@ -45,7 +45,7 @@ def test_one_version_everywhere() -> None:
 def test_every_import_is_a_declared_dependency() -> None:
     declared_to_ros = {element.text for element in MANIFEST.findall("exec_depend")}
     # Extras for users count, those for development do not.
-    requirements = [line for line in DISTRIBUTION.requires or [] if not re.search(r"extra == .(dev|peer|test)\b", line)]
+    requirements = [line for line in DISTRIBUTION.requires or [] if not re.search(r"extra == .(dev|test)\b", line)]
     declared_to_pip = {re.split(r"[^\w.-]", line)[0].lower() for line in requirements}
     distributions = importlib.metadata.packages_distributions()
     for name in imports_of("lewm_ros", "training", "launch") - declared_to_ros:
