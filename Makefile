@@ -20,7 +20,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export MUJOCO_GL ?= egl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test faults lint format bench clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
@@ -30,6 +30,9 @@ demo: $(INSTALLED) ## drive the simulated arm to five goal images; pictures, a p
 
 test: $(INSTALLED) ## run the test suite
 	@$(BIN)/pytest
+
+faults: $(INSTALLED) ## run the fault table against real nodes; three minutes on a machine that does nothing else
+	@$(BIN)/pytest test/test_fault_table.py
 
 lint: $(INSTALLED) ## check style and format
 	@$(BIN)/ruff check

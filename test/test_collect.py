@@ -137,7 +137,7 @@ def test_a_dataset_that_was_half_written_is_not_opened(uninterrupted: bytes, tmp
 def test_a_ray_cluster_records_the_same_file(
     uninterrupted: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ray = pytest.importorskip("ray")
+    ray = pytest.importorskip("ray", reason="needs the extra `ray`")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:

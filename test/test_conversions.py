@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
+pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header

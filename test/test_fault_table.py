@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
+pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from fault_bench import PANDA, CommandJudge, FaultBench, picture
 from lifecycle_msgs.msg import Transition

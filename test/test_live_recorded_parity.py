@@ -16,7 +16,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-pytest.importorskip("rclpy")
+pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 pytest.importorskip("rosbags", reason="recordings need the extra: pip install -e '.[rosbag]'")
 
 from rclpy.publisher import Publisher

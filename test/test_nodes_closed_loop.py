@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("rclpy")
+pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_processes import ROOT, TIMEOUT_S, Probe, Processes, node_command

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
+pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 import rclpy
 from conftest import joint_delta_space

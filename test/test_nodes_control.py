@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
+pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from builtin_interfaces.msg import Duration
 from conftest import joint_delta_space

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
+pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from conftest import joint_delta_space, random_model
 from geometry_msgs.msg import PoseStamped, TwistStamped

@@ -194,7 +194,7 @@ def test_an_imported_model_gives_the_references_numbers(
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
 def test_sigreg_is_the_references_statistic(scale: float) -> None:
-    loss = pytest.importorskip("stable_worldmodel.wm.loss")
+    loss = pytest.importorskip("stable_worldmodel.wm.loss", reason="needs the extra `peer`")
     torch.manual_seed(0)
     z = scale * torch.randn(4, 64, 24) + (1.0 - scale) / 3.0
     torch.manual_seed(1)
