@@ -92,24 +92,28 @@ def test_a_clock_may_dawdle_but_not_jump(clock_s, problem: str) -> None:
 
 
 def test_a_camera_is_frozen_only_if_the_arm_moves() -> None:
-    watch, frame, moved = FrozenWatch(frames=5), np.ones(4, np.float32), PANDA.home_rad + 0.06
-    for _ in range(20):
-        watch.saw(frame, PANDA.home_rad)
+    watch, frame, home, moved = FrozenWatch(frames=5), np.ones(4, np.float32), PANDA.home_rad, PANDA.home_rad + 0.06
+    for stamp_ns in range(20):
+        watch.saw(stamp_ns, frame, stamp_ns, home)
     assert watch.problem == ""
-    watch.saw(frame, moved)
+    watch.saw(20, frame, 20, moved)
     assert "frozen" in watch.problem
-    watch.saw(frame + 1, moved)
+    watch.saw(21, frame + 1, 21, moved)
     assert watch.problem == ""
-    for _ in range(4):
-        watch.saw(frame + 1, PANDA.home_rad)
+    for stamp_ns in range(22, 26):
+        watch.saw(stamp_ns, frame + 1, stamp_ns, moved if stamp_ns == 22 else home)
     assert watch.problem == "", "not yet"
-    watch.saw(frame + 1, PANDA.home_rad)
+    watch.saw(26, frame + 1, 26, home)
     assert "frozen" in watch.problem
-    watch.saw(frame, PANDA.home_rad)
-    for _ in range(20):
-        watch.saw(frame, None)
-    watch.saw(frame, moved)
-    assert watch.problem == "", "it may have stood still since before its positions were known again"
+
+
+def test_an_arm_whose_joint_states_come_late_may_stand_still() -> None:
+    watch, frame, before = FrozenWatch(frames=5), np.ones(4, np.float32), PANDA.home_rad - 0.06
+    for stamp_ns in range(100, 110):
+        watch.saw(stamp_ns, frame, 99, before)
+    for stamp_ns in range(110, 120):
+        watch.saw(stamp_ns, frame, stamp_ns, PANDA.home_rad)
+    assert watch.problem == ""
 
 
 def test_joints_have_to_be_where_they_can_be() -> None:

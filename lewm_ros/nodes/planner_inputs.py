@@ -52,7 +52,7 @@ class PlannerInputs:
         self.joints: Input[NDArray[np.float64]] = Input("joint_states", max_age_s, "do the arm's drivers run?")
         self._all = (self.goal, self.embedding, self.joints)
         self._checkpoint, self._guard, self._trace, self._use_embedding = checkpoint, guard, trace, on_embedding
-        self._clock, self._frozen = node.get_clock(), FrozenWatch(frozen_frames)
+        self._frozen = FrozenWatch(frozen_frames)
         self._dimension = checkpoint.model.config.embedding_dim
         self._model_error = ""
         node.create_subscription(Image, "embedding", self._on_embedding, RELIABLE)
@@ -81,9 +81,7 @@ class PlannerInputs:
         self.embedding.arrived(stamp_ns, info["publication_sequence_number"])
         embedding = self.embedding.read(lambda: image_to_embedding(message, self._dimension))
         if embedding is not None:
-            # Positions of an earlier time would make an arm at rest look as if it had moved.
-            known = not self.joints.problem(self._clock.now().nanoseconds)
-            self._frozen.saw(embedding, self.joints.value if known else None)
+            self._frozen.saw(stamp_ns, embedding, self.joints.stamp_ns, self.joints.value)
         self._use_embedding(stamp_ns, embedding)
 
     def _on_received(self, message: TimeReference, info: dict[str, Any]) -> None:

@@ -65,21 +65,24 @@ class FrozenWatch:
     def __init__(self, frames: int, motion_rad: float = 0.05) -> None:
         self._frames, self._motion_rad = frames, motion_rad
         self._embedding: Vector | None = None
+        self._since_ns, self._repeats = 0, 0
         self._start_rad: Array | None = None
-        self._repeats = 0
         self.problem = ""
 
-    def saw(self, embedding: Vector, positions_rad: Array | None) -> None:
-        """Take in the embedding (D,) of a new frame and the joint positions (7,) at that time; None: not known."""
-        same = self._embedding is not None and np.array_equal(embedding, self._embedding)
-        if not same:
-            self.problem = ""
-        if not same or positions_rad is None or self._start_rad is None:
-            self._embedding, self._start_rad, self._repeats = embedding, positions_rad, 0
+    def saw(self, stamp_ns: int, embedding: Vector, joints_ns: int | None, positions_rad: Array | None) -> None:
+        """Take in a frame's stamp and embedding (D,), and the newest joint positions (7,) with theirs; None: unknown.
+
+        Positions from before the first of the equal frames do not count: the arm may have come to rest since then.
+        """
+        if self._embedding is None or not np.array_equal(embedding, self._embedding):
+            self._embedding, self._since_ns, self._repeats = embedding, stamp_ns, 0
+            self._start_rad, self.problem = None, ""
             return
         self._repeats += 1
-        if not self._frames:
+        if not self._frames or positions_rad is None or joints_ns is None or joints_ns < self._since_ns:
             return
+        if self._start_rad is None:
+            self._start_rad = positions_rad
         moved_rad = float(np.abs(positions_rad - self._start_rad).max())
         if self._repeats >= self._frames and moved_rad > self._motion_rad:
             self.problem = f"the camera has frozen: equal frames while a joint moved more than {self._motion_rad:g} rad"
