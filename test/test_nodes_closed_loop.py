@@ -95,7 +95,7 @@ def loop(checkpoint_path: Path) -> Iterator[Loop]:
     for message, topic in ((Image, "goal_image"), (Image, "goal_embedding"), (String, "model_info")):
         probe.listen(message, topic, LATCHED)
     try:
-        probe.wait(lambda: probe.heard["embedding"], "the first embedding")
+        probe.wait(lambda: seen_twice(probe) and probe.heard["/clock"], "a frame, its embedding and the clock")
         yield Loop(probe, processes, checkpoint_path)
         ends = processes.interrupt()
         assert [status for status, _ in ends] == [0, 0, 0]
@@ -105,6 +105,13 @@ def loop(checkpoint_path: Path) -> Iterator[Loop]:
         probe.close()
 
 
+def seen_twice(probe: Probe) -> list[tuple[Image, Image]]:
+    """Frames with their embeddings, as far as both were heard: frames are sent best effort."""
+    frames = {stamp_to_ns(m.header.stamp): m for m in probe.heard["image"]}
+    embeddings = {stamp_to_ns(m.header.stamp): m for m in probe.heard["embedding"]}
+    return [(frames[stamp], embeddings[stamp]) for stamp in sorted(frames.keys() & embeddings.keys())]
+
+
 def test_enable_without_a_goal_is_refused(loop: Loop) -> None:
     response = loop.probe.enable()
     assert not response.success
@@ -112,9 +119,7 @@ def test_enable_without_a_goal_is_refused(loop: Loop) -> None:
 
 
 def test_embeddings_are_those_of_the_model_with_the_header_of_the_frame(loop: Loop) -> None:
-    frames = {stamp_to_ns(m.header.stamp): m for m in loop.probe.heard["image"]}
-    pairs = [(frames.get(stamp_to_ns(m.header.stamp)), m) for m in loop.probe.heard["embedding"]]
-    frame, message = next((frame, message) for frame, message in pairs if frame is not None)
+    frame, message = seen_twice(loop.probe)[0]
     assert message.header == frame.header
     model = load_checkpoint(loop.checkpoint).model
     pixels = normalise_pixels(torch.from_numpy(fit_frame(image_to_rgb(frame), 32)))
