@@ -20,7 +20,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export MUJOCO_GL ?= egl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint format bench clean
+.PHONY: help demo test faults soak lint format bench clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
@@ -34,6 +34,9 @@ test: $(INSTALLED) ## run the test suite
 faults: $(INSTALLED) ## run the fault table against real nodes; three minutes on a machine that does nothing else
 	@$(BIN)/pytest test/test_fault_table.py
 
+soak: $(INSTALLED) ## drive the simulated arm for ten minutes: leaks, missed cycles, age of images; another time: MINUTES=60
+	@$(BIN)/lewm bench soak --minutes $(or $(MINUTES),10) --json soak/soak.json --figure soak/soak.png
+
 lint: $(INSTALLED) ## check style and format
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -45,8 +48,8 @@ format: $(INSTALLED) ## mend style and format
 bench: $(INSTALLED) ## time encoding and planning on this machine
 	@$(BIN)/lewm bench inference
 
-clean: ## remove build outputs and demo/; .venv, data/ and runs/ stay
-	rm -rf build install log demo *.egg-info .hypothesis .pytest_cache .ruff_cache
+clean: ## remove build outputs, demo/ and soak/; .venv, data/ and runs/ stay
+	rm -rf build install log demo soak *.egg-info .hypothesis .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(INSTALLED): setup.py setup.cfg

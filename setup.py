@@ -32,7 +32,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", glob("launch/*.launch.py")),
-        (f"share/{PACKAGE}/config", glob("config/*.yaml")),
+        (f"share/{PACKAGE}/config", glob("config/*")),
     ],
     python_requires=">=3.10",
     install_requires=[
@@ -61,6 +61,7 @@ setup(
             "ros-jazzy-std-msgs",
             "ros-jazzy-std-srvs",
             "ros-jazzy-trajectory-msgs",
+            "ros-jazzy-visualization-msgs",
         ],
         # Joint commands from end-effector deltas.
         "ik": IK,
@@ -74,9 +75,11 @@ setup(
     entry_points={
         "console_scripts": [
             "lewm = lewm_training.cli:main",
-            "encoder_node = lewm_ros.nodes.encoder_node:main",
-            "planner_node = lewm_ros.nodes.planner_node:main",
-            "sim_node = lewm_ros.nodes.sim_node:main",
+            "encoder_and_planner = lewm_ros.nodes.__main__:encoder_and_planner",
+            "encoder_node = lewm_ros.nodes.__main__:encoder_node",
+            "planner_node = lewm_ros.nodes.__main__:planner_node",
+            "sim_node = lewm_ros.nodes.__main__:sim_node",
+            "view_node = lewm_ros.nodes.__main__:view_node",
         ],
     },
     zip_safe=False,

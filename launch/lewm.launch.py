@@ -6,8 +6,12 @@ For example: ros2 launch lewm_ros lewm.launch.py image:=/camera/image_raw
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import yaml
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -21,7 +25,7 @@ TOPICS = {
     "joint_trajectory": "commands for joint_trajectory_controller (trajectory_msgs/JointTrajectory)",
     "commands": "commands for forward_command_controller (std_msgs/Float64MultiArray)",
     "twist": "commands for MoveIt Servo (geometry_msgs/TwistStamped)",
-    "gripper": "gripper commands beside twist (std_msgs/Float64, -1 open, +1 closed)",
+    "gripper": "gripper commands of ee_delta checkpoints (std_msgs/Float64, -1 open, +1 closed)",
 }
 
 PARAMETERS = {
@@ -35,6 +39,8 @@ PARAMETERS = {
     "limits": "joint limits: panda, fr3, a YAML file or robot_description",
     "on_surprise": "when the world is not as predicted: warn, stop or ignore",
     "trace_file": "JSON file for the latencies of every plan, written at the end",
+    "show_paths": "planned end-effector paths that /planner_node/paths shows",
+    "gallery": "with view:=true, an HDF5 dataset whose frames show what is predicted",
 }
 
 PARAMETER_TYPES = {
@@ -49,7 +55,9 @@ PARAMETER_TYPES = {
         "limits": str,
         "on_surprise": str,
         "trace_file": str,
+        "show_paths": int,
     },
+    "view_node": {"autostart": bool, "checkpoint": str, "device": str, "image_transport": str, "gallery": str},
 }
 
 
@@ -62,6 +70,17 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
             DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
             DeclareLaunchArgument(
+                "composed",
+                default_value="false",
+                choices=["true", "false"],
+                description="true: both nodes in one process; false: a process each",
+            ),
+            DeclareLaunchArgument(
+                "fastdds_profile",
+                default_value="",
+                description="true: config/fastdds.xml, for large images; or another file; the camera needs the same",
+            ),
+            DeclareLaunchArgument(
                 "encoder_params",
                 default_value=PathJoinSubstitution([share, "config", "encoder.yaml"]),
                 description="parameter file of encoder_node",
@@ -71,44 +90,89 @@ def generate_launch_description() -> LaunchDescription:
                 default_value=PathJoinSubstitution([share, "config", "planner.yaml"]),
                 description="parameter file of planner_node",
             ),
+            DeclareLaunchArgument(
+                "view",
+                default_value="false",
+                choices=["true", "false"],
+                description="true: also view_node, which draws frame, goal and prediction side by side",
+            ),
+            DeclareLaunchArgument(
+                "view_params",
+                default_value=PathJoinSubstitution([share, "config", "view.yaml"]),
+                description="parameter file of view_node",
+            ),
             *(
                 DeclareLaunchArgument(name, default_value="", description=f"{text}; empty: as in the parameter files")
                 for name, text in PARAMETERS.items()
             ),
             *(DeclareLaunchArgument(name, default_value=name, description=text) for name, text in TOPICS.items()),
+            OpaqueFunction(function=use_fastdds_profile),
             OpaqueFunction(function=start_nodes),
         ]
     )
 
 
+def use_fastdds_profile(context: LaunchContext) -> list[SetEnvironmentVariable]:
+    """Have Fast DDS read the profile that is asked for.
+
+    Raises:
+        FileNotFoundError: it does not exist, of which Fast DDS would say nothing.
+    """
+    profile = context.launch_configurations["fastdds_profile"]
+    if not profile:
+        return []
+    if profile == "true":
+        profile = str(Path(FindPackageShare("lewm_ros").perform(context), "config", "fastdds.xml"))
+    if not Path(profile).is_file():
+        raise FileNotFoundError(f"fastdds_profile: {profile} does not exist")
+    return [SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile)]
+
+
 def start_nodes(context: LaunchContext) -> list[Node]:
-    """Both nodes; if one of them ends, so does the other, since neither is of use alone."""
+    """Encoder and planner; if one of them ends, so does the other, since neither is of use alone. And who looks on."""
+    given, nodes = given_parameters(context), ["encoder_node", "planner_node"]
+    if context.launch_configurations["composed"] == "true":
+        processes = [start_process("encoder_and_planner", nodes, given)]
+    else:
+        processes = [start_process(name, [name], given) for name in nodes]
+    if context.launch_configurations["view"] == "true":
+        processes.append(start_process("view_node", ["view_node"], given, needed=False))
+    return processes
+
+
+def start_process(executable: str, nodes: list[str], given_parameters: str, needed: bool = True) -> Node:
+    """A process of these nodes; if one that is needed ends, so do the others.
+
+    It gets no `name`, which would become the name of each of its nodes.
+    """
     remappings = [(name, LaunchConfiguration(name)) for name in TOPICS]
     remappings.append(("image/compressed", [LaunchConfiguration("image"), "/compressed"]))
-    return [
-        Node(
-            package="lewm_ros",
-            executable=executable,
-            name=executable,
-            namespace=LaunchConfiguration("namespace"),
-            parameters=[
-                LaunchConfiguration(executable.replace("node", "params")),
-                {"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)},
-                given_parameters(context, types),
-            ],
-            remappings=remappings,
-            ros_arguments=["--log-level", LaunchConfiguration("log_level")],
-            output="screen",
-            on_exit=Shutdown(reason=f"{executable} has ended"),
-        )
-        for executable, types in PARAMETER_TYPES.items()
-    ]
+    return Node(
+        package="lewm_ros",
+        executable=executable,
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[
+            *(LaunchConfiguration(name.replace("node", "params")) for name in nodes),
+            {"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)},
+            given_parameters,
+        ],
+        remappings=remappings,
+        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+        output="screen",
+        on_exit=Shutdown(reason=f"{executable} has ended") if needed else None,
+    )
 
 
-def given_parameters(context: LaunchContext, types: dict[str, type]) -> dict[str, ParameterValue]:
-    """The launch arguments that are not empty, as parameters of these types."""
-    return {
-        name: ParameterValue(LaunchConfiguration(name), value_type=value_type)
-        for name, value_type in types.items()
-        if context.launch_configurations[name]
-    }
+def given_parameters(context: LaunchContext) -> str:
+    """A new file with the launch arguments that are not empty, as parameters of the nodes that have them."""
+    sections = {}
+    for node, types in PARAMETER_TYPES.items():
+        values = {
+            name: ParameterValue(LaunchConfiguration(name), value_type=value_type).evaluate(context)
+            for name, value_type in types.items()
+            if context.launch_configurations[name]
+        }
+        sections[f"/**/{node}"] = {"ros__parameters": values}
+    with NamedTemporaryFile("w", prefix="lewm_ros_", suffix=".yaml", delete=False) as file:
+        yaml.safe_dump(sections, file)
+    return file.name

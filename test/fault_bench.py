@@ -165,7 +165,7 @@ class FaultBench(Probe):
 
     def process(self, name: str) -> Any:
         """The process of a node."""
-        return next(process for process in self.processes.running if process.args[2].endswith(name))
+        return next(process for process in self.processes.running if process.args[3] == name)
 
     def kill(self, name: str) -> None:
         """End a node as SIGKILL does, without a word."""

@@ -28,9 +28,17 @@ os.environ["ROS_DOMAIN_ID"] = str(10 + os.getpid() % 90)
 
 def node_command(name: str, **parameters: object) -> list[str]:
     """The command line of a node with its shipped parameter file and some parameters of the test's own."""
-    own = [part for key, value in parameters.items() for part in ("-p", f"{key.replace('__', '.')}:={value}")]
-    shipped = ["--params-file", str(ROOT / "config" / f"{name.removesuffix('_node')}.yaml")]
-    return [sys.executable, "-m", f"lewm_ros.nodes.{name}", "--ros-args", *shipped, *own]
+    return nodes_command({name: parameters})
+
+
+def nodes_command(parameters: dict[str, dict[str, object]]) -> list[str]:
+    """The command line of one process for several nodes, each with its shipped file and parameters of its own."""
+    arguments = []
+    for name, own in parameters.items():
+        arguments += ["--params-file", str(ROOT / "config" / f"{name.removesuffix('_node')}.yaml")]
+        for key, value in own.items():
+            arguments += ["-p", f"{name}:{key.replace('__', '.')}:={value}"]
+    return [sys.executable, "-m", "lewm_ros.nodes", *parameters, "--ros-args", *arguments]
 
 
 class Processes:
@@ -47,7 +55,7 @@ class Processes:
     def assert_running(self) -> None:
         """Fail with the last words of a process that has ended by itself."""
         for process in self.running:
-            assert process.poll() is None, f"{process.args[2]} has ended: {process.communicate()[1][-2000:]}"
+            assert process.poll() is None, f"{process.args[3]} has ended: {process.communicate()[1][-2000:]}"
 
     def interrupt(self) -> list[tuple[int, str]]:
         """Send SIGINT to all; returns exit status and stderr of each."""

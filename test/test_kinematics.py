@@ -10,7 +10,7 @@ import pytest
 
 from lewm_ros.config import ConfigError
 from lewm_ros.robot.arm import PANDA
-from lewm_ros.robot.differential_ik import DifferentialIK
+from lewm_ros.robot.differential_ik import DifferentialIK, franka_ik
 from lewm_ros.robot.kinematics import franka_kinematics, kinematics_from_urdf
 from lewm_ros.robot.limits import load_limits
 from lewm_ros.sim.arm import MJCF, SimArm
@@ -135,6 +135,25 @@ def test_joints_stay_within_their_position_limits() -> None:
     assert np.all(positions <= np.array(LIMITS.upper_rad) + 1e-6)
     with pytest.raises(ValueError, match="is a joint outside them"):
         solver.velocities(np.full(7, 9.0), np.zeros(6))
+
+
+def test_joints_of_a_franka_are_known_by_their_names_in_any_order() -> None:
+    delta = np.array([[0.004, 0.0, 0.0, 0.0, 0.0, 0.0]])
+    there = DifferentialIK(MJCF, LIMITS, CONTROL_HZ).follow(PANDA.home_rad, delta)
+    order, fr3 = [6, 5, 4, 3, 2, 1, 0], load_limits("fr3")
+    reversed_fr3 = fr3.ordered([fr3.joint_names[joint] for joint in order])
+    found = franka_ik(reversed_fr3, CONTROL_HZ).follow(PANDA.home_rad[order], delta)
+    np.testing.assert_allclose(found, there[:, order], atol=1e-6)
+    with pytest.raises(ConfigError, match=r"knows the joints of panda and fr3 only, not panda_joint1, panda_joint2$"):
+        franka_ik(LIMITS.ordered(LIMITS.joint_names[:2]), CONTROL_HZ)
+
+
+def test_a_motion_that_cannot_be_followed_leaves_the_joints_where_they_are() -> None:
+    solver, still = DifferentialIK(MJCF, LIMITS, CONTROL_HZ), np.zeros(6)
+    outside = np.full(7, 9.0)
+    np.testing.assert_array_equal(solver.follow(outside, still[np.newaxis]), [outside])
+    unknown = np.array([still, np.full(6, np.nan), still])
+    np.testing.assert_allclose(solver.follow(PANDA.home_rad, unknown), [PANDA.home_rad] * 3, atol=1e-6)
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

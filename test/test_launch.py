@@ -14,7 +14,7 @@ import pytest
 from lewm_ros.config import PlannerConfig, read_yaml
 
 ROOT = Path(__file__).parents[1]
-NODES = ("encoder_node", "planner_node", "sim_node")
+NODES = ("encoder_node", "planner_node", "sim_node", "view_node")
 PARAMETER_FILES = {name: ROOT / "config" / f"{name.removesuffix('_node')}.yaml" for name in NODES}
 LAUNCH_FILES = sorted(ROOT.glob("launch/*.launch.py"))
 

@@ -11,7 +11,7 @@ from conftest import small_model_config
 
 from lewm_ros.config import ModelConfig, SIGRegConfig
 from lewm_ros.model import LeWorldModel, SIGReg
-from lewm_ros.model.pixels import fit_frame, normalise_pixels
+from lewm_ros.model.pixels import fit_frame, normalise_frame, normalise_pixels
 
 
 @pytest.fixture
@@ -135,6 +135,12 @@ def test_collapse_is_real_and_sigreg_prevents_it(weight: float, collapses: bool)
         assert spreads[-1] < 0.1 * spreads[0]
     else:
         assert spreads[-1] > 0.5
+
+
+def test_a_single_frame_is_normalised_to_the_same_bits() -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    frame = np.concatenate([values, values[::-1], values.swapaxes(0, 1)], axis=2)
+    assert torch.equal(normalise_frame(frame), normalise_pixels(torch.from_numpy(frame).unsqueeze(0)))
 
 
 def test_fit_frame_keeps_the_centre_and_the_size() -> None:

@@ -126,6 +126,13 @@ def test_embeddings_are_those_of_the_model_with_the_header_of_the_frame(loop: Lo
     with torch.inference_mode():
         expected = model.encode(pixels.unsqueeze(0))[0].numpy()
     np.testing.assert_allclose(image_to_embedding(message, 16), expected, atol=1e-4)
+    loop.probe.wait(
+        lambda: (
+            "encoder_node" in loop.probe.status and loop.probe.value("encoder_node", "around_network_p50_s") != "none"
+        ),
+        "the time around the network",
+    )
+    assert 0.0 < float(loop.probe.value("encoder_node", "around_network_p50_s")) < 0.1
     info = json.loads(loop.probe.heard["model_info"][-1].data)
     assert info["checkpoint"] == load_checkpoint(loop.checkpoint).identity
     assert info["embedding_dim"] == 16

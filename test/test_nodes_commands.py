@@ -17,9 +17,10 @@ from conftest import joint_delta_space
 from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNode
 
-from lewm_ros.nodes.commands import ACTION_SPACE_OF, CommandOutput, make_output
+from lewm_ros.nodes.commands import ACTION_SPACES_OF, CommandOutput, make_output
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.arm import PANDA
+from lewm_ros.robot.kinematics import franka_kinematics
 from lewm_ros.robot.limits import load_limits
 
 HZ = 20.0
@@ -56,9 +57,10 @@ def node(context: Context) -> Iterator[Recorder]:
     recorder.destroy_node()
 
 
-def make(node: Recorder, interface: str, dry_run: bool = False) -> CommandOutput:
+def make(node: Recorder, interface: str, kind: str = "joint_delta", dry_run: bool = False) -> CommandOutput:
+    assert kind in ACTION_SPACES_OF[interface]
     space = joint_delta_space()
-    if ACTION_SPACE_OF[interface] == "ee_delta":
+    if kind == "ee_delta":
         space = replace(space, kind="ee_delta", limit=(0.01,) * 3 + (0.05,) * 3 + (1.0,))
     output = make_output(node, interface, space, dry_run)
     output.use_limits(LIMITS, margin_rad=0.02, max_lead_rad=0.3, workspace=None)
@@ -130,8 +132,58 @@ def test_a_dry_run_shows_plans_and_sends_nothing(node: Recorder) -> None:
     assert len(node.sent["~/plan"]) == 1
 
 
+def hand_steps(count: int) -> np.ndarray:
+    """Actions of `count` control steps at 0.08 m/s along x and 0.1 rad/s about z, with a gripper that closes."""
+    return np.tile([0.004, 0.0, 0.0, 0.0, 0.0, 0.005, 2.0], (count, 1))
+
+
+def moved_hand(joints_rad: list[float]) -> tuple[np.ndarray, float]:
+    """How far (m) the hand is from where it is at home, and how far (rad) it has turned about z."""
+    start, end = (franka_kinematics().poses(np.array(joints)) for joints in (PANDA.home_rad, joints_rad))
+    turned = end[:3, :3] @ start[:3, :3].T
+    return end[:3, 3] - start[:3, 3], float(np.arctan2(turned[1, 0], turned[0, 0]))
+
+
+def test_motions_of_the_hand_become_motions_of_the_joints(node: Recorder) -> None:
+    pytest.importorskip("mink", reason="needs mink: pip install 'lewm_ros[ik]'")
+    output = make(node, "joint_trajectory", "ee_delta")
+    for _ in range(10):
+        output.send(hand_steps(1), hand_steps(5), PANDA.home_rad, scale=1.0)
+    # Ten steps are commanded; point 1 + n of a trajectory is n steps further.
+    points = node.sent["joint_trajectory"][-1].points
+    for point, count in ((points[0], 10), (points[3], 13)):
+        moved_m, turned_rad = moved_hand(point.positions)
+        np.testing.assert_allclose(moved_m, [0.004 * count, 0.0, 0.0], atol=5e-4)
+        assert turned_rad == pytest.approx(0.005 * count, abs=2e-3)
+    assert [message.data for message in node.sent["gripper"]] == [1.0] * 10, "kept in range"
+    while not output.brake(PANDA.home_rad):
+        pass
+    assert len(node.sent["gripper"]) == 10, "braking leaves the gripper alone"
+
+
+def test_a_ramp_scales_the_motion_of_the_hand_and_not_the_gripper(node: Recorder) -> None:
+    pytest.importorskip("mink", reason="needs mink: pip install 'lewm_ros[ik]'")
+    output = make(node, "commands", "ee_delta")
+    for _ in range(10):
+        output.send(hand_steps(1), hand_steps(0), PANDA.home_rad, scale=0.25)
+    moved_m, _ = moved_hand(node.sent["commands"][-1].data)
+    np.testing.assert_allclose(moved_m, [0.01, 0.0, 0.0], atol=5e-4)
+    assert {message.data for message in node.sent["gripper"]} == {1.0}
+
+
+def test_plans_for_the_hand_are_shown_as_joint_trajectories(node: Recorder) -> None:
+    pytest.importorskip("mink", reason="needs mink: pip install 'lewm_ros[ik]'")
+    output = make(node, "joint_trajectory", "ee_delta", dry_run=True)
+    output.publish_plan(None, hand_steps(2), hand_steps(5))
+    (plan,) = node.sent["~/plan"]
+    assert len(plan.points) == 5
+    for point, count in ((plan.points[0], 3), (plan.points[-1], 7)):
+        np.testing.assert_allclose(moved_hand(point.positions)[0], [0.004 * count, 0.0, 0.0], atol=5e-4)
+    assert "gripper" not in node.sent, "a dry run"
+
+
 def test_twists_start_and_stop_gently(node: Recorder) -> None:
-    output = make(node, "twist")
+    output = make(node, "twist", "ee_delta")
     action = np.array([[0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0]])
     for _ in range(4):
         output.send(action, action, PANDA.home_rad, scale=1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +20,14 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, String
 
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lewm_ros.nodes import encoder_node, episode_runner, planner_node, sim_node
+from lewm_ros.nodes import episode_runner
 from lewm_ros.nodes.conversions import embedding_to_image, rgb_to_image
+from lewm_ros.nodes.encoder_node import EncoderNode
+from lewm_ros.nodes.managed_node import ManagedNode
+from lewm_ros.nodes.planner_node import PlannerNode
 from lewm_ros.nodes.qos import LATCHED
+from lewm_ros.nodes.runner import run
+from lewm_ros.nodes.sim_node import SimNode
 from lewm_ros.robot.arm import PANDA
 
 
@@ -36,31 +41,35 @@ def test_missing_checkpoint_ends_a_process_with_one_line(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("main", "parameters", "right"),
+    ("make_node", "parameters", "right"),
     [
-        (encoder_node.main, {"checkpont": "default"}, "'checkpont' is unknown; known: autostart, checkpoint"),
-        (encoder_node.main, {"image_transport": "theora"}, "known: raw, compressed"),
-        (planner_node.main, {"planner.sampels": 3}, "'planner.sampels' is unknown"),
+        (EncoderNode, {"checkpont": "default"}, "'checkpont' is unknown; known: autostart, checkpoint"),
+        (EncoderNode, {"image_transport": "theora"}, "known: raw, compressed"),
+        (PlannerNode, {"planner.sampels": 3}, "'planner.sampels' is unknown"),
         (
-            planner_node.main,
+            PlannerNode,
             {"planner.elites": 1000, "planner.samples": 10},
             "elites: must be between 1 and samples 10",
         ),
-        (planner_node.main, {"command_interface": "twist"}, "acts in 'joint_delta', but 'ee_delta' is asked for"),
-        (planner_node.main, {"planner.knots_per_block": 2}, "knots_per_block 2 does not divide action_block 5"),
-        (planner_node.main, {"max_lead_rad": -1.0}, "max_lead_rad out of range"),
-        (planner_node.main, {"max_lead_rad": "far"}, "expecting type 'DOUBLE'"),
-        (sim_node.main, {"image_hz": 30.0}, "image_hz: must divide tick_hz 40"),
-        (sim_node.main, {"task": "juggle"}, "'juggle' is unknown; known: "),
+        (PlannerNode, {"command_interface": "twist"}, "acts in 'joint_delta', but 'ee_delta' is asked for"),
+        (PlannerNode, {"planner.knots_per_block": 2}, "knots_per_block 2 does not divide action_block 5"),
+        (PlannerNode, {"max_lead_rad": -1.0}, "max_lead_rad out of range"),
+        (PlannerNode, {"max_lead_rad": "far"}, "expecting type 'DOUBLE'"),
+        (SimNode, {"image_hz": 30.0}, "image_hz: must divide tick_hz 40"),
+        (SimNode, {"task": "juggle"}, "'juggle' is unknown; known: "),
     ],
 )
 def test_bad_parameters_get_one_line(
-    main, parameters: dict, right: str, checkpoint_path: Path, capfd: pytest.CaptureFixture
+    make_node: Callable[[], ManagedNode],
+    parameters: dict,
+    right: str,
+    checkpoint_path: Path,
+    capfd: pytest.CaptureFixture,
 ) -> None:
-    if main is not sim_node.main:
+    if make_node is not SimNode:
         parameters = {"checkpoint": checkpoint_path} | parameters
     given = [part for key, value in parameters.items() for part in ("-p", f"{key}:={value}")]
-    assert main(["--ros-args", *given]) == 2
+    assert run({"node": make_node}, ["--ros-args", *given]) == 2
     [line] = capfd.readouterr().err.splitlines()
     assert right in line
 
@@ -68,17 +77,18 @@ def test_bad_parameters_get_one_line(
 def test_unknown_key_in_a_parameter_file_gets_one_line(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     file = tmp_path / "sim.yaml"
     file.write_text("/**/sim_node:\n  ros__parameters:\n    image_sise: 96\n")
-    assert sim_node.main(["--ros-args", "--params-file", str(file)]) == 2
+    assert run({"sim_node": SimNode}, ["--ros-args", "--params-file", str(file)]) == 2
     [line] = capfd.readouterr().err.splitlines()
     assert "'image_sise' is unknown; known: " in line
 
 
-def test_checkpoint_for_another_action_space_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_motions_of_the_hand_become_those_of_a_known_arm_only(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     space = replace(joint_delta_space(), kind="ee_delta")
     path = save_checkpoint(Checkpoint(random_model(), space), tmp_path / "hand")
-    assert planner_node.main(["--ros-args", "-p", f"checkpoint:={path}"]) == 2
+    given = ["-p", f"checkpoint:={path}", "-p", "limits:=robot_description"]
+    assert run({"planner_node": PlannerNode}, ["--ros-args", *given]) == 2
     [line] = capfd.readouterr().err.splitlines()
-    assert "checkpoint 'hand' acts in 'ee_delta', but 'joint_delta' is asked for" in line
+    assert "to turn ee_delta into joint_trajectory they must be of a known arm (panda or fr3" in line
 
 
 def test_episode_runner_names_the_node_that_is_missing(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""What watches over inputs, clock, camera, joints, surprise and latency, on clocks of the test's own."""
+"""What watches over inputs, clock, camera, joints and latency, on clocks of the test's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the ext
 
 from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.latency import LatencyTrace
-from lewm_ros.nodes.watchdogs import ClockWatch, FrozenWatch, JointGuard, SurpriseWatch
+from lewm_ros.nodes.watchdogs import ClockWatch, FrozenWatch, JointGuard
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.limits import load_limits
 
@@ -132,18 +132,6 @@ def test_joints_have_to_be_where_they_can_be() -> None:
     guard.check(550_000_000, far)
     with pytest.raises(ValueError, match=r"'panda_joint4' is outside its limits -3.0718 to -0.0698 rad"):
         guard.check(575_000_000, far + 2.05 * np.eye(7)[3])
-
-
-def test_surprise_counts_when_it_lasts() -> None:
-    watch = SurpriseWatch(mean=2.0, std=0.5, threshold=3.0, steps=3)
-    assert watch.normalise(4.0) == 4.0, "(4 - 2) / 0.5"
-    for score in (4.0, 4.0, 2.9, 4.0, 4.0):
-        watch.saw(score)
-    assert watch.problem == ""
-    watch.saw(4.0)
-    assert watch.problem == "surprise above 3 for 3 steps: the world is not as predicted"
-    watch.forget()
-    assert watch.problem == ""
 
 
 def test_the_trace_follows_a_frame_to_its_command(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_colcon_installs_every_module_under_its_import_name(workspace: Path) -> 
 def test_colcon_installs_launch_and_parameter_files(workspace: Path) -> None:
     share = workspace / "install/lewm_ros/share"
     assert (share / "ament_index/resource_index/packages/lewm_ros").exists()
-    for source in (ROOT / "package.xml", *ROOT.glob("launch/*.launch.py"), *ROOT.glob("config/*.yaml")):
+    for source in (ROOT / "package.xml", *ROOT.glob("launch/*.launch.py"), *ROOT.glob("config/*")):
         installed = share / "lewm_ros" / source.relative_to(ROOT)
         assert installed.read_bytes() == source.read_bytes()
 

@@ -15,6 +15,7 @@ from lewm_ros.config import PlannerConfig
 from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.planning.costs import latent_displacement
 from lewm_ros.planning.planner import FOUND, NOT_FINITE, OUT_OF_TIME
+from lewm_ros.planning.surprise import SurpriseWatch
 
 SPACE = joint_delta_space()
 THOROUGH = PlannerConfig(horizon=2, samples=256, iterations=20, elites=25, knots_per_block=1, precision="fp32")
@@ -82,6 +83,18 @@ def test_surprise_is_the_error_of_the_last_prediction() -> None:
     loop.adopt(loop.decide(0, torch.ones(7)), first_free=1)
     # Block 0 is rest, whose z-score is 0 here, so the model expects to see the same place; it sees a step of 2.
     assert loop.observe(1, torch.full((7,), 2.0)) == pytest.approx(4.0, rel=1e-5)
+
+
+def test_where_a_plan_is_expected_to_lead() -> None:
+    loop, goal = planner(), torch.ones(7)
+    loop.observe(0, torch.zeros(7))
+    loop.adopt(loop.decide(0, goal), first_free=1)
+    loop.observe(1, torch.full((7,), 3.0))
+    decision = loop.decide(1, goal)
+    loop.adopt(decision, first_free=2)
+    under_way, *planned = (SPACE.normalise(m).reshape(5, 7).mean(0) for m in (loop.actions(1), *decision.actions))
+    expected = 3.0 + under_way + np.cumsum(planned, axis=0)  # from what was seen, through block 1, then 2 and 3
+    np.testing.assert_allclose(loop.foresee(decision), expected, atol=1e-5)
 
 
 def test_same_seed_same_plans_also_after_a_reset() -> None:
@@ -230,3 +243,25 @@ def test_joint_positions_that_are_not_finite_are_refused() -> None:
     loop.observe(0, torch.zeros(7))
     with pytest.raises(ValueError, match="joint positions: not finite"):
         loop.decide(0, torch.ones(7), np.full(7, np.nan))
+
+
+def test_surprise_counts_when_it_lasts() -> None:
+    watch = SurpriseWatch(mean=2.0, std=0.5, threshold=3.0, steps=3)
+    assert watch.normalise(4.0) == 4.0, "(4 - 2) / 0.5"
+    for score in (4.0, 4.0, 2.9, 4.0, 4.0):
+        watch.saw(score)
+    assert watch.problem == ""
+    watch.saw(4.0)
+    assert watch.problem == "surprise above 3 in 3 steps in a row: the world is not as predicted"
+    watch.forget()
+    assert watch.problem == ""
+
+
+def test_a_single_surprise_is_spoken_of_for_a_while() -> None:
+    watch = SurpriseWatch(mean=0.0, std=1.0, threshold=3.0, steps=1)
+    watch.saw(4.0)
+    for _ in range(SurpriseWatch.HELD_STEPS - 1):
+        watch.saw(0.0)
+        assert watch.problem == "surprise above 3: the world is not as predicted"
+    watch.saw(0.0)
+    assert watch.problem == ""

@@ -9,15 +9,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lewm_ros.config import ConfigError
-from lewm_ros.model.checkpoint import CheckpointError
+from lewm_ros.config import UserError
 from lewm_training.commands import (
     bench_inference,
     bench_loader,
     bench_memory,
+    bench_node,
     bench_planning,
     bench_safety,
+    bench_soak,
+    bench_surprise,
     bench_training,
+    bench_transport,
     collect,
     demo,
     evaluate,
@@ -28,10 +31,6 @@ from lewm_training.commands import (
     train,
     train_proposal,
 )
-from lewm_training.commands.arguments import CommandError
-from lewm_training.dataset import DatasetError
-from lewm_training.processes import ProcessError
-from lewm_training.spread import SpreadError
 
 COMMANDS = {
     "collect": collect,
@@ -49,8 +48,12 @@ BENCHES = {
     "planning": bench_planning,
     "loader": bench_loader,
     "memory": bench_memory,
+    "node": bench_node,
     "safety": bench_safety,
+    "soak": bench_soak,
+    "surprise": bench_surprise,
     "training": bench_training,
+    "transport": bench_transport,
 }
 
 
@@ -59,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         figures = options.run(options)
-    except (CheckpointError, CommandError, ConfigError, DatasetError, ProcessError, SpreadError) as error:
+    except UserError as error:
         sys.stderr.write(f"lewm {options.command}: {error}\n")
         return 2
     except KeyboardInterrupt:

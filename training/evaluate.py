@@ -124,13 +124,13 @@ def _run_episode(
     checkpoint: Checkpoint, planner: RecedingHorizonPlanner, arm: SimArm, task: Task, problem: Problem
 ) -> Episode:
     task.show_goal(arm, problem)
-    goal = _encode(checkpoint, arm)
+    goal = encode_view(checkpoint, arm)
     task.start(arm, problem)
     planner.reset()
     episode = Episode(task.distance_m(arm, problem), math.nan)
     for block in range(task.budget_steps // planner.action_space.action_block):
         started = time.perf_counter()
-        surprise = planner.observe(block, _encode(checkpoint, arm))
+        surprise = planner.observe(block, encode_view(checkpoint, arm))
         decision = planner.decide(block, goal, arm.positions_rad)
         episode.plan_latency_s.append(time.perf_counter() - started)
         planner.adopt(decision, first_free=block + 1)
@@ -157,7 +157,8 @@ def _random_rng(seed: int, number: int) -> np.random.Generator:
 
 
 @torch.inference_mode()
-def _encode(checkpoint: Checkpoint, arm: SimArm) -> torch.Tensor:
+def encode_view(checkpoint: Checkpoint, arm: SimArm) -> torch.Tensor:
+    """The embedding (D,) of what the cameras see."""
     device = next(checkpoint.model.parameters()).device
     pixels = torch.from_numpy(arm.render()).to(device).unsqueeze(0)
     return checkpoint.model.encode(normalise_pixels(pixels))[0]

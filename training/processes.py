@@ -10,17 +10,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lewm_ros.config import ConfigError, PlannerConfig, from_mapping, read_yaml
+from lewm_ros.config import ConfigError, PlannerConfig, UserError, from_mapping, read_yaml
 
 NODES = ("encoder_node", "planner_node", "sim_node")
-STOP_S = 5.0
+STOP_S = 10.0
 
 
-class ProcessError(RuntimeError):
+class RunningNodes(NamedTuple):
+    """Nodes by name, and the environment in which further ROS processes meet them."""
+
+    processes: dict[str, subprocess.Popen[bytes]]
+    environment: dict[str, str]
+
+
+class ProcessError(UserError):
     """A node that could not do its work; the message is what it said."""
 
 
@@ -53,28 +60,30 @@ def planner_config(path: Path | None = None) -> PlannerConfig:
 
 
 @contextlib.contextmanager
-def run_nodes(parameters: dict[str, dict[str, Any]], log_folder: Path) -> Iterator[dict[str, str]]:
-    """Start encoder, planner and simulated arm; stop them at the end.
+def run_nodes(
+    parameters: dict[str, dict[str, Any]],
+    log_folder: Path,
+    names: Sequence[str] = NODES,
+    environment: dict[str, str] | None = None,
+) -> Iterator[RunningNodes]:
+    """Start encoder, planner and simulated arm, or some of them; stop them at the end.
 
     Args:
         parameters: per node, values that replace those of its parameter file.
         log_folder: where each node's output goes.
-
-    Yields:
-        the environment in which further ROS processes meet them.
+        names: of the nodes to start.
+        environment: of their processes; None: what `ros_environment` gives.
     """
-    environment = ros_environment()
-    folder = config_folder()
+    nodes, folder = RunningNodes({}, environment or ros_environment()), config_folder()
     with contextlib.ExitStack() as stack:
-        for name in NODES:
+        for name in names:
             arguments = ["--ros-args", "--params-file", str(folder / f"{name.removesuffix('_node')}.yaml")]
             for key, value in parameters.get(name, {}).items():
                 arguments += ["-p", f"{key}:={json.dumps(value)}"]
-            log = stack.enter_context((log_folder / f"{name}.log").open("w"))
-            command = [sys.executable, "-m", f"lewm_ros.nodes.{name}", *arguments]
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-            stack.callback(_stop, process)
-        yield environment
+            command = [sys.executable, "-m", "lewm_ros.nodes", name, *arguments]
+            nodes.processes[name] = start(command, nodes.environment, log_folder / f"{name}.log")
+            stack.callback(stop, nodes.processes[name])
+        yield nodes
 
 
 def drive_goals(
@@ -112,19 +121,18 @@ def drive_goals(
             "planner_node": {"checkpoint": checkpoint, "device": device, "use_sim_time": True, "seed": seed, **search},
             "sim_node": {"task": task, "seed": seed},
         }
-        with run_nodes(parameters, folder) as environment:
+        with run_nodes(parameters, folder) as nodes:
             report = folder / "episodes.jsonl"
             command = [sys.executable, "-m", "lewm_ros.nodes.episode_runner"]
             command += ["--task", task, "--goals", str(goals), "--out", str(report)]
             command += ["--record", str(record)] if record else []
-            with (folder / "runner.log").open("w") as log:
-                runner = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            runner = start(command, nodes.environment, folder / "runner.log")
             try:
                 yield from _follow(report, runner, goals)
             finally:
-                _stop(runner)
+                stop(runner)
             if runner.returncode:
-                raise ProcessError(_last_words(folder))
+                raise ProcessError(last_words(folder))
 
 
 def ros_environment() -> dict[str, str]:
@@ -153,7 +161,14 @@ def _follow(report: Path, runner: subprocess.Popen[bytes], goals: int) -> Iterat
     runner.wait(timeout=STOP_S)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def start(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """A process whose output goes to a file."""
+    with log.open("w") as output:
+        return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Send SIGINT, and SIGKILL to a process that takes too long to end."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         try:
@@ -163,7 +178,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _last_words(folder: Path) -> str:
+def last_words(folder: Path) -> str:
     """The last line of each log, for an error message."""
     words = []
     for log in sorted(folder.glob("*.log")):

@@ -14,13 +14,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, TypeVar
 
+from lewm_ros.config import UserError
+
 Result = TypeVar("Result")
 
 WAITING_PER_CPU = 2
 """Tasks given to Ray at a time, per CPU: enough to keep it busy, few enough for results not to pile up."""
 
 
-class SpreadError(RuntimeError):
+class SpreadError(UserError):
     """Work that could not be spread, or a worker that was lost; the message is one line for the user."""
 
 

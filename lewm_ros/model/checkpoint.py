@@ -14,7 +14,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lewm_ros.config import ConfigError, GapConfig, ModelConfig, PatchConfig, ProposalConfig, from_mapping, to_mapping
+from lewm_ros.config import (
+    ConfigError,
+    GapConfig,
+    ModelConfig,
+    PatchConfig,
+    ProposalConfig,
+    UserError,
+    from_mapping,
+    to_mapping,
+)
 from lewm_ros.model.gap import FrameGap
 from lewm_ros.model.lewm import LeWorldModel
 from lewm_ros.model.patch import PatchWorldModel
@@ -31,7 +40,7 @@ HEADS = {"proposal": ProposalConfig, "gap": GapConfig}
 """What may stand beside the model, its weights under this name and a dot."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A checkpoint that cannot be used; the message is one line for the user."""
 
 
@@ -76,11 +85,12 @@ class Checkpoint:
                 f"checkpoint '{self.name}' is of the kind '{self.kind}', but '{kind}' is needed; choose another"
             )
 
-    def require_action_space(self, kind: str) -> None:
-        """Raise CheckpointError unless the checkpoint was trained for the action space `kind`."""
-        if self.action_space.kind != kind:
+    def require_action_space(self, *kinds: str) -> None:
+        """Raise CheckpointError unless the checkpoint was trained for one of these action spaces."""
+        if self.action_space.kind not in kinds:
+            wanted = " or ".join(f"'{kind}'" for kind in kinds)
             raise CheckpointError(
-                f"checkpoint '{self.name}' acts in '{self.action_space.kind}', but '{kind}' is asked for; "
+                f"checkpoint '{self.name}' acts in '{self.action_space.kind}', but {wanted} is asked for; "
                 "choose a checkpoint trained for it"
             )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 import torch
@@ -29,3 +31,18 @@ def normalise_pixels(frames: Tensor) -> Tensor:
     mean = torch.tensor(IMAGENET_MEAN, device=frames.device)
     std = torch.tensor(IMAGENET_STD, device=frames.device)
     return ((frames.float() / 255.0 - mean) / std).movedim(-1, -3)
+
+
+def normalise_frame(frame: NDArray[np.uint8]) -> Tensor:
+    """One RGB frame (height, width, 3) as `normalise_pixels` gives it, to the bit: (1, 3, height, width).
+
+    It looks the 256 values up, which for a single frame costs a fraction of the arithmetic's calls.
+    """
+    return torch.from_numpy(cv2.LUT(frame, _normalised_values())).movedim(-1, -3).unsqueeze(0)
+
+
+@cache
+def _normalised_values() -> NDArray[np.float32]:
+    """What becomes of each value in each channel (1, 256, 3)."""
+    values = torch.arange(256, dtype=torch.uint8).view(1, 256, 1).expand(1, 256, 3)
+    return np.ascontiguousarray(normalise_pixels(values).movedim(-3, -1).numpy())

@@ -20,14 +20,19 @@ from lewm_ros.nodes.conversions import matrix_to_image
 from lewm_ros.nodes.qos import NEWEST, RELIABLE
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.action_space import ActionSpace
+from lewm_ros.robot.differential_ik import DifferentialIK, franka_ik
 from lewm_ros.robot.limits import JointLimits
 from lewm_ros.robot.safety import SafetyFilter
 from lewm_ros.robot.workspace import Workspace
 
 Array = NDArray[np.float64]
 
-ACTION_SPACE_OF = {"joint_trajectory": "joint_delta", "commands": "joint_delta", "twist": "ee_delta"}
-"""Which action space each command interface expresses."""
+ACTION_SPACES_OF = {
+    "joint_trajectory": ("joint_delta", "ee_delta"),
+    "commands": ("joint_delta", "ee_delta"),
+    "twist": ("ee_delta",),
+}
+"""Which action spaces each command interface expresses."""
 
 MAX_LAG_RAD = 0.1
 """How far the target may run ahead of what the filter lets through."""
@@ -39,7 +44,9 @@ UNBOUNDED = 1e6
 
 
 class CommandOutput(ABC):
-    """Sums actions up to a target, and sends what the safety filter makes of it. Actions are (n, 7), one per step.
+    """Adds actions to a target, and sends what the safety filter makes of it. Actions are (n, 7), one per step.
+
+    What actions of `ee_delta` hold for the gripper goes out on `gripper`, -1 open to +1 closed.
 
     Args:
         node: publishes.
@@ -52,6 +59,12 @@ class CommandOutput(ABC):
         self.topic = node.resolve_topic_name(interface)
         self._node, self._space, self._dry_run = node, space, dry_run
         self._filter: SafetyFilter | None = None
+        self._grip = self._sender(Float64, "gripper") if space.kind == "ee_delta" else None
+
+    @property
+    def needs_ik(self) -> bool:
+        """Whether motions of the hand have to become motions of the joints, for an arm whose lengths are known."""
+        return False
 
     @abstractmethod
     def use_limits(
@@ -68,8 +81,8 @@ class CommandOutput(ABC):
         """Show planned actions that begin at the header's stamp, after the actions `before` have been executed."""
 
     @abstractmethod
-    def _publish(self, path: Array, actions: Array) -> None:
-        """Send positions (1 + n, J), a step apart, ending at rest; the first was sent last. Actions as they are due."""
+    def _publish(self, path: Array) -> None:
+        """Send positions (1 + n, J), a step apart, ending at rest; the first was sent last."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -94,27 +107,32 @@ class CommandOutput(ABC):
         """Command the actions that are due, given those scheduled after them.
 
         Args:
-            due: since the last call.
+            due: since the last call, at least one.
             ahead: scheduled after them; they are sent along, since the next call may come late.
             measured_rad: joint positions (7,).
             scale: of the speed, 0 to 1.
         """
-        joints = len(self._target)
         before = self._filter.position_rad
-        wanted = self._target + scale * due[:, :joints].sum(0)
+        wanted = self._after(self._target, scale * due)[-1]
         sent = self._filter.filter(wanted, self._measured(measured_rad), scale)
         aim = self._filter.aim_rad
         self._target = np.clip(wanted, aim - MAX_LAG_RAD, aim + MAX_LAG_RAD)
-        following = self._filter.preview(self._target + scale * np.cumsum(ahead[:, :joints], axis=0), scale)
-        self._publish(np.array([before, sent.position_rad, *(f.position_rad for f in following)]), due)
+        following = self._filter.preview(self._after(self._target, scale * ahead), scale)
+        self._publish(np.array([before, sent.position_rad, *(f.position_rad for f in following)]))
+        if self._grip is not None:
+            self._grip(Float64(data=float(np.clip(due[-1, -1], -1.0, 1.0))))
 
     def brake(self, measured_rad: Array | None) -> bool:
         """Command the next step of a smooth stop; returns whether the arm has been told to stand still."""
         before = self._filter.position_rad
         sent = self._filter.brake(None if measured_rad is None else self._measured(measured_rad))
         following = self._filter.preview(np.empty((0, len(self._target))))
-        self._publish(np.array([before, sent.position_rad, *(f.position_rad for f in following)]), np.empty((0, 7)))
+        self._publish(np.array([before, sent.position_rad, *(f.position_rad for f in following)]))
         return self._filter.standing
+
+    def _after(self, start: Array, actions: Array) -> Array:
+        """Positions (n, J) after each action, from positions (J,)."""
+        return start + np.cumsum(actions[:, : len(start)], axis=0)
 
     def _measured(self, measured_rad: Array) -> Array:
         """What the filter compares its commands with."""
@@ -128,25 +146,34 @@ class CommandOutput(ABC):
 
 
 class JointOutput(CommandOutput):
-    """Joint positions; one of the two interfaces below."""
+    """Joint positions; one of the two interfaces below. Motions of the hand become those of the joints by IK."""
 
     def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> None:
         super().__init__(node, interface, space, dry_run)
+        self._ik: DifferentialIK | None = None
         self._joint_names, self._control_hz = list(space.joint_names), space.control_hz
         self._plan = node.create_lifecycle_publisher(JointTrajectory, "~/plan", RELIABLE)
+
+    @property
+    def needs_ik(self) -> bool:
+        return self._space.kind == "ee_delta"
 
     def use_limits(
         self, limits: JointLimits, margin_rad: float, max_lead_rad: float, workspace: Workspace | None
     ) -> None:
+        self._ik = franka_ik(limits, self._control_hz) if self.needs_ik else None
         self._low, self._high = np.array(limits.lower_rad), np.array(limits.upper_rad)
         self._filter = SafetyFilter(
             limits, self._control_hz, margin_rad=margin_rad, max_lead_rad=max_lead_rad, workspace=workspace
         )
 
     def publish_plan(self, header: Header, before: Array, actions: Array) -> None:
-        start = self._target + before.sum(0)
-        path = np.clip(np.vstack([start, start + np.cumsum(actions, axis=0)]), self._low, self._high)
+        start = [self._target, *self._after(self._target, before)][-1]
+        path = np.clip([start, *self._after(start, actions)], self._low, self._high)
         self._plan.publish(self._trajectory(path, header))
+
+    def _after(self, start: Array, actions: Array) -> Array:
+        return self._ik.follow(start, actions[:, :6]) if self._ik else super()._after(start, actions)
 
     def _trajectory(self, path: Array, header: Header) -> JointTrajectory:
         """Positions (1 + n, 7), a control step apart, as a trajectory of n points; the first one is where it starts."""
@@ -170,7 +197,7 @@ class JointTrajectoryOutput(JointOutput):
         super().__init__(node, interface, space, dry_run)
         self._send = self._sender(JointTrajectory, interface)
 
-    def _publish(self, path: Array, actions: Array) -> None:
+    def _publish(self, path: Array) -> None:
         # A stamp of zero means: start at once.
         self._send(self._trajectory(path, Header()))
 
@@ -182,12 +209,12 @@ class JointCommandOutput(JointOutput):
         super().__init__(node, interface, space, dry_run)
         self._send = self._sender(Float64MultiArray, interface)
 
-    def _publish(self, path: Array, actions: Array) -> None:
+    def _publish(self, path: Array) -> None:
         self._send(Float64MultiArray(data=path[1].tolist()))
 
 
 class TwistOutput(CommandOutput):
-    """`twist` (m/s, rad/s, base frame) and `gripper` (-1 open to +1 closed), for MoveIt Servo.
+    """`twist` (m/s, rad/s, base frame), for MoveIt Servo.
 
     The filter bounds the twist and its changes; joint limits and collisions are Servo's.
     """
@@ -196,7 +223,7 @@ class TwistOutput(CommandOutput):
 
     def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> None:
         super().__init__(node, interface, space, dry_run)
-        self._send, self._send_gripper = self._sender(TwistStamped, interface), self._sender(Float64, "gripper")
+        self._send = self._sender(TwistStamped, interface)
         self._plan = node.create_lifecycle_publisher(Image, "~/plan", RELIABLE)
 
     def use_limits(
@@ -226,7 +253,7 @@ class TwistOutput(CommandOutput):
         # Twists are relative: what has been asked for is where the hand is taken to be.
         return self._filter.position_rad
 
-    def _publish(self, path: Array, actions: Array) -> None:
+    def _publish(self, path: Array) -> None:
         message = TwistStamped()
         message.header.stamp = self._node.get_clock().now().to_msg()
         message.header.frame_id = self.FRAME
@@ -234,15 +261,13 @@ class TwistOutput(CommandOutput):
         twist = (path[1] - path[0]) * self._space.control_hz
         linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = twist.tolist()
         self._send(message)
-        if len(actions):
-            self._send_gripper(Float64(data=float(np.clip(actions[-1, -1], -1.0, 1.0))))
 
 
 OUTPUTS = {"joint_trajectory": JointTrajectoryOutput, "commands": JointCommandOutput, "twist": TwistOutput}
 
 
 def make_output(node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> CommandOutput:
-    """The output named by `interface`, one of `ACTION_SPACE_OF`."""
+    """The output named by `interface`, one of `ACTION_SPACES_OF`."""
     return OUTPUTS[interface](node, interface, space, dry_run)
 
 

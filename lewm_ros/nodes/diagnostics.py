@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 
 PERIOD_S = 1.0
-REFRESH_S = 0.1
+REFRESH_S = 0.2
 
 
 class Status(NamedTuple):
@@ -46,7 +47,8 @@ class Diagnostics:
         self._node, self._status, self._values = node, status, values
         self.hardware_id = ""
         self._last: Status | None = None
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        silent = PublisherEventCallbacks(use_default_callbacks=False)  # see ManagedNode.create_lifecycle_publisher
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10, event_callbacks=silent)
         # A steady clock, so that a report comes even if simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         node.create_timer(PERIOD_S, self.publish, clock=steady)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,14 +17,14 @@ from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
 
 from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from lewm_ros.model.pixels import fit_frame, normalise_pixels
+from lewm_ros.model.pixels import fit_frame, normalise_frame
 from lewm_ros.nodes.conversions import embedding_to_image, matrix_to_image
 from lewm_ros.nodes.diagnostics import Status, percentiles
 from lewm_ros.nodes.inference import Worker, declare_device
 from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.managed_node import ManagedNode
+from lewm_ros.nodes.node_time import AroundNetwork
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
-from lewm_ros.nodes.runner import run
 from lewm_ros.observation.images import compressed_to_rgb, image_to_rgb
 from lewm_ros.observation.stamps import stamp_to_ns
 
@@ -72,6 +71,7 @@ class EncoderNode(ManagedNode):
         self._device = self._choose_device()
         self._checkpoint = load_checkpoint(self._path(), self._device)
         self.diagnostics.hardware_id = self._checkpoint.identity
+        self._around_network = AroundNetwork()
         self._encode(np.zeros((8, 8, 3), np.uint8))  # so that the first frame is as fast as the others
         raw = self._transport() == "raw"
         self._to_rgb: Callable[[Frame], NDArray[np.uint8]] = image_to_rgb if raw else compressed_to_rgb
@@ -92,6 +92,7 @@ class EncoderNode(ManagedNode):
         self.create_service(Trigger, "~/set_goal_from_current", self._set_goal_from_current)
 
     def activate(self) -> None:
+        self._around_network.restart()
         self._model_info.publish(String(data=json.dumps(describe(self._checkpoint))))
         if self._goal_message is not None:
             self._worker.put("goal_image", self._goal_message)
@@ -131,6 +132,7 @@ class EncoderNode(ManagedNode):
                 self._latencies_s.append(time.monotonic() - started_s)
                 self._current = message.header, embedding
                 self._embedding.publish(embedding_to_image(embedding, message.header))
+                self._around_network.frame_done()
         if "goal_image" in pending:
             goal = pending["goal_image"]
             if not goal.data:
@@ -152,12 +154,14 @@ class EncoderNode(ManagedNode):
         """RGB frame (height, width, 3) -> embedding (D,)."""
         model = self._checkpoint.model
         fitted = fit_frame(frame, model.config.encoder.image_size)
-        if np.ptp(fitted[::2, ::2], axis=(0, 1)).max() < min_contrast:
+        channels = np.moveaxis(fitted[::2, ::2], -1, 0).reshape(3, -1)
+        if np.ptp(channels, axis=1).max() < min_contrast:
             raise ValueError(
                 f"the frame is black or blank (values differ by less than {min_contrast}); check lens, light, exposure"
             )
-        pixels = normalise_pixels(torch.from_numpy(fitted).to(self._device)).unsqueeze(0)
-        embedding = model.encode(pixels)[0].float().cpu().numpy()
+        pixels = normalise_frame(fitted).to(self._device)
+        with self._around_network.network():
+            embedding = model.encode(pixels)[0].float().cpu().numpy()
         if not np.isfinite(embedding).all():
             raise CheckpointError(
                 f"checkpoint {self._checkpoint.identity}: its embeddings are not finite; choose another"
@@ -193,6 +197,7 @@ class EncoderNode(ManagedNode):
             self._image.report(now_ns)
             | self._goal_image.report(now_ns)
             | percentiles("encode_latency", self._latencies_s)
+            | percentiles("around_network", self._around_network.frames_s)
         )
 
     def _now_ns(self) -> int:
@@ -209,12 +214,3 @@ def describe(checkpoint: Checkpoint) -> dict[str, object]:
         "history": config.history,
         "action_space": asdict(checkpoint.action_space),
     }
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node; returns the exit status."""
-    return run("encoder_node", EncoderNode, args)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

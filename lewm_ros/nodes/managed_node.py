@@ -8,15 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from lifecycle_msgs.srv import ChangeState
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.exceptions import ParameterException
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 
-from lewm_ros.config import ConfigError
-from lewm_ros.model.checkpoint import CheckpointError
+from lewm_ros.config import UserError
 from lewm_ros.nodes.diagnostics import Diagnostics, Status
 from lewm_ros.nodes.parameters import Parameters
 
-USER_ERRORS = (CheckpointError, ConfigError, ParameterException)
+USER_ERRORS = (UserError, ParameterException)
 """What the user gave wrongly; the message is one line."""
 
 
@@ -43,6 +43,12 @@ class ManagedNode(LifecycleNode):
         """unconfigured, inactive, active, finalized, or the transition under way."""
         # rclpy has no public access to it.
         return self._state_machine.current_state[1]
+
+    def create_lifecycle_publisher(self, *args: Any, **kwargs: Any) -> LifecyclePublisher:
+        # A subscriber that a publisher does not suit says so itself, and every event that is watched for makes each
+        # wake-up of rclpy's executor slower.
+        silent = PublisherEventCallbacks(use_default_callbacks=False)
+        return super().create_lifecycle_publisher(*args, event_callbacks=silent, **kwargs)
 
     # For subclasses
 

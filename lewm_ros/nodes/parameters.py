@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -14,6 +15,16 @@ from lewm_ros.config import ConfigError, from_mapping
 
 V = TypeVar("V", bool, int, float, str, list[float], list[str])
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """What is said of a parameter that is the field of a configuration; see `Parameters.declare`."""
+
+    description: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 class Setting(Generic[V]):
@@ -40,6 +51,7 @@ class Parameters:
         self._node, self._is_configured = node, is_configured
         self._fixed: set[str] = set()
         self._choices: dict[str, tuple[str, ...]] = {}
+        self._sizes: dict[str, int] = {}
 
     def declare(
         self,
@@ -51,13 +63,14 @@ class Parameters:
         low: float | None = None,
         high: float | None = None,
         choices: tuple[str, ...] = (),
+        size: int = 0,
         live: bool = False,
     ) -> Setting[V]:
         """A parameter from the command line, a YAML file or its default.
 
         Raises:
             ParameterException: wrong type or out of the range `low` to `high`.
-            ConfigError: not one of the `choices`.
+            ConfigError: not one of the `choices`, or not `size` finite numbers where a size is given.
         """
         descriptor = ParameterDescriptor(description=f"{description} [{unit}]" if unit else description)
         if low is not None and high is not None:
@@ -72,21 +85,25 @@ class Parameters:
             self._choices[name] = choices
             if value not in choices:
                 raise ConfigError(f"parameter {name}: '{value}' is unknown; known: {', '.join(choices)}")
+        if size:
+            self._sizes[name] = size
+            if not _is_vector(value, size):
+                raise ConfigError(f"parameter {name}: must be {size} finite numbers")
         if not live:
             self._fixed.add(name)
         return Setting(self._node, name)
 
-    def declare_config(self, prefix: str, config: type[T], ranges: dict[str, tuple[float, float]]) -> Callable[[], T]:
-        """A configuration dataclass of scalars, each field a parameter `PREFIX.FIELD` with the field's default.
+    def declare_config(self, prefix: str, config: type[T], fields: dict[str, Field]) -> Callable[[], T]:
+        """A configuration dataclass of scalars, each of its fields a parameter `PREFIX.FIELD` with the field's default.
 
         Returns:
             what reads the parameters' present values; it raises ConfigError if their combination is impossible.
         """
         settings = {}
         for item in dataclasses.fields(config):  # type: ignore[arg-type]
-            low, high = ranges.get(item.name, (None, None))
-            description = f"see {config.__name__}.{item.name}"
-            settings[item.name] = self.declare(f"{prefix}.{item.name}", item.default, description, low=low, high=high)
+            settings[item.name] = self.declare(
+                f"{prefix}.{item.name}", item.default, **dataclasses.asdict(fields[item.name])
+            )
         return lambda: from_mapping(config, {name: s() for name, s in settings.items()}, f"parameters {prefix}")
 
     def seal(self) -> None:
@@ -108,8 +125,15 @@ class Parameters:
             if choices and change.value not in choices:
                 reason = f"{change.name}: '{change.value}' is unknown; known: {', '.join(choices)}"
                 return SetParametersResult(successful=False, reason=reason)
+            size = self._sizes.get(change.name, 0)
+            if size and not _is_vector(change.value, size):
+                return SetParametersResult(successful=False, reason=f"{change.name}: must be {size} finite numbers")
             if change.name in self._fixed and self._is_configured():
                 name = self._node.get_fully_qualified_name()
                 reason = f"{change.name}: fixed while configured; first run 'ros2 lifecycle set {name} cleanup'"
                 return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
+
+
+def _is_vector(value: list[float] | None, size: int) -> bool:
+    return value is not None and len(value) == size and all(map(math.isfinite, value))

@@ -104,9 +104,13 @@ class PlannerInputs:
         self.joints.read(lambda: self._guard.check(stamp_ns, joint_positions(message, names)))
 
     def _on_model_info(self, message: String) -> None:
-        try:
-            encoder = json.loads(message.data)["checkpoint"]
-        except (ValueError, KeyError, TypeError):
-            encoder = f"unreadable: {message.data[:60]}"
-        own = self._checkpoint.identity
-        self._model_error = "" if encoder == own else f"model_info: the encoder runs '{encoder}', this node '{own}'"
+        self._model_error = encoder_mismatch(message, self._checkpoint.identity)
+
+
+def encoder_mismatch(model_info: String, own: str) -> str:
+    """What is wrong if the encoder runs another checkpoint than this one; empty if it does not."""
+    try:
+        encoder = json.loads(model_info.data)["checkpoint"]
+    except (ValueError, KeyError, TypeError):
+        encoder = f"unreadable: {model_info.data[:60]}"
+    return "" if encoder == own else f"model_info: the encoder runs '{encoder}', this node '{own}'"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,19 @@ from std_srvs.srv import SetBool, Trigger
 
 from lewm_ros.config import ConfigError
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
-from lewm_ros.nodes.commands import ACTION_SPACE_OF, make_output
+from lewm_ros.nodes.commands import ACTION_SPACES_OF, make_output
 from lewm_ros.nodes.diagnostics import Status
 from lewm_ros.nodes.driver import Driver
 from lewm_ros.nodes.latency import LatencyTrace
 from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.motion import Motion
+from lewm_ros.nodes.plan_markers import PlanMarkers
 from lewm_ros.nodes.planner_inputs import PlannerInputs, Vector
 from lewm_ros.nodes.planner_settings import FROM_DESCRIPTION, PlannerSettings
 from lewm_ros.nodes.planning_thread import PlanningThread
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME
-from lewm_ros.nodes.runner import run
 from lewm_ros.nodes.watchdogs import JointGuard
-from lewm_ros.robot.kinematics import franka_kinematics, kinematics_from_urdf
+from lewm_ros.robot.kinematics import Kinematics, franka_kinematics, kinematics_from_urdf
 from lewm_ros.robot.limits import SHIPPED, JointLimits, limits_from_urdf, load_limits
 from lewm_ros.robot.workspace import Workspace
 
@@ -46,22 +46,35 @@ class PlannerNode(ManagedNode):
         settings, interface = self._settings, self._settings.command_interface()
         device = settings.device()
         checkpoint = load_checkpoint(settings.checkpoint(), device)
-        checkpoint.require_action_space(ACTION_SPACE_OF[interface])
+        checkpoint.require_action_space(*ACTION_SPACES_OF[interface])
         checkpoint = with_joint_names(checkpoint, tuple(filter(None, settings.joint_names())))
         trace_file = settings.trace_file()
-        if trace_file and not Path(trace_file).absolute().parent.is_dir():
-            raise ConfigError(f"parameter trace_file: the folder of {trace_file} does not exist")
+        if trace_file and not os.access(Path(trace_file).absolute().parent, os.W_OK):
+            raise ConfigError(f"parameter trace_file: the folder of {trace_file} cannot be written to")
         self.diagnostics.hardware_id = checkpoint.identity
         self._space = checkpoint.action_space
         self._trace, self._guard = LatencyTrace(), JointGuard(None)
         self._output = make_output(self, interface, self._space, settings.dry_run())
+        self._markers = PlanMarkers(self, self._space, settings.base_frame(), settings.show_paths)
         if settings.limits() == FROM_DESCRIPTION:
+            if self._output.needs_ik:
+                raise ConfigError(
+                    f"parameter limits: to turn ee_delta into {interface} they must be of a known arm "
+                    f"({' or '.join(SHIPPED)}, or a YAML file for its joints), not {FROM_DESCRIPTION}"
+                )
             self.create_subscription(String, FROM_DESCRIPTION, self._on_description, LATCHED)
         else:
-            self._use_limits(load_limits(settings.limits()).ordered(self._space.joint_names), self._workspace())
+            self._use_limits(load_limits(settings.limits()).ordered(self._space.joint_names))
         motion = Motion(self._output, settings.ramp_s, settings.lookahead_steps())
         self._planning = PlanningThread(
-            self, checkpoint, device, settings, self._output, self._trace, lambda: self._inputs.goal.value
+            self,
+            checkpoint,
+            device,
+            settings,
+            self._output,
+            self._markers,
+            self._trace,
+            lambda: self._inputs.goal.value,
         )
         self._inputs = PlannerInputs(
             self,
@@ -108,28 +121,34 @@ class PlannerNode(ManagedNode):
             return
         names = self._space.joint_names
         try:
-            self._use_limits(limits_from_urdf(message.data, names), self._workspace(message.data))
+            self._use_limits(limits_from_urdf(message.data, names), message.data)
         except ConfigError as error:
             self.get_logger().error(str(error))
 
-    def _use_limits(self, limits: JointLimits, workspace: Workspace | None) -> None:
+    def _use_limits(self, limits: JointLimits, urdf: str = "") -> None:
         margin_rad, max_lead_rad = self._settings.limit_margin_rad(), self._settings.max_lead_rad()
-        self._output.use_limits(limits, margin_rad, max_lead_rad, workspace)
+        self._output.use_limits(limits, margin_rad, max_lead_rad, self._workspace(urdf))
         self._guard.limits = limits
+        try:
+            self._markers.kinematics = self._kinematics(urdf)
+        except ConfigError as error:
+            self.get_logger().info(f"no ~/paths: {error}")
 
-    def _workspace(self, urdf: str = "") -> Workspace | None:
+    def _workspace(self, urdf: str) -> Workspace | None:
         """The box for the end effector, if one is wanted."""
         settings = self._settings
         low, high = tuple(settings.workspace_low_m()), tuple(settings.workspace_high_m())
         if not np.isfinite([*low, *high]).any():
             return None
+        return Workspace(self._kinematics(urdf), low, high)
+
+    def _kinematics(self, urdf: str) -> Kinematics:
+        """Where the end effector is, by the robot description if there is one."""
         if urdf:
-            kinematics = kinematics_from_urdf(urdf, self._space.joint_names, settings.tip_link())
-        elif settings.limits() in SHIPPED:
-            kinematics = franka_kinematics()
-        else:
-            raise ConfigError(f"a workspace needs limits from {' or '.join(SHIPPED)} or {FROM_DESCRIPTION}")
-        return Workspace(kinematics, low, high)
+            return kinematics_from_urdf(urdf, self._space.joint_names, self._settings.tip_link())
+        if self._settings.limits() in SHIPPED:
+            return franka_kinematics()
+        raise ConfigError(f"a workspace or ~/paths needs limits from {' or '.join(SHIPPED)} or {FROM_DESCRIPTION}")
 
     # Inputs and services
 
@@ -215,12 +234,3 @@ def with_joint_names(checkpoint: Checkpoint, names: tuple[str, ...]) -> Checkpoi
     if len(names) != len(own):
         raise ConfigError(f"parameter joint_names: must be {len(own)} names, for {', '.join(own)}")
     return replace(checkpoint, action_space=replace(checkpoint.action_space, joint_names=names))
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node; returns the exit status."""
-    return run("planner_node", PlannerNode, args)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,21 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import Image
 from std_msgs.msg import Float64, Header
 
 from lewm_ros.config import ConfigError
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.nodes.commands import CommandOutput
 from lewm_ros.nodes.control_loop import ControlLoop
-from lewm_ros.nodes.conversions import ns_to_stamp
+from lewm_ros.nodes.conversions import embedding_to_image, ns_to_stamp
 from lewm_ros.nodes.diagnostics import percentiles
 from lewm_ros.nodes.inference import Worker
 from lewm_ros.nodes.latency import LatencyTrace
+from lewm_ros.nodes.plan_markers import PlanMarkers
 from lewm_ros.nodes.planner_settings import PlannerSettings
 from lewm_ros.nodes.qos import RELIABLE
-from lewm_ros.nodes.watchdogs import SurpriseWatch
 from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.planning.planner import Decision
+from lewm_ros.planning.surprise import SurpriseWatch
 
 Vector = NDArray[np.float32]
 
@@ -55,6 +57,7 @@ class PlanningThread:
         device: where the model is.
         settings: of the search and of surprise.
         output: shows plans.
+        markers: shows where they lead the end effector.
         trace: is told when a plan is made and from when on it is in force.
         goal: gives the present goal; a plan for another one is thrown away.
     """
@@ -66,16 +69,18 @@ class PlanningThread:
         device: torch.device,
         settings: PlannerSettings,
         output: CommandOutput,
+        markers: PlanMarkers,
         trace: LatencyTrace,
         goal: Callable[[], Vector | None],
     ) -> None:
         self._node, self._checkpoint, self._device, self._settings = node, checkpoint, device, settings
-        self._output, self._trace, self._goal = output, trace, goal
+        self._output, self._markers, self._trace, self._goal = output, markers, trace, goal
         self._search = settings.search()
         self._loop: ControlLoop | None = None
         self._planned_s = 0.0
         self._surprise = make_surprise_watch(checkpoint, settings)
         self._cost_out = node.create_lifecycle_publisher(Float64, "~/plan_cost", RELIABLE)
+        self._predicted_out = node.create_lifecycle_publisher(Image, "~/predicted_embedding", RELIABLE)
         self._surprise_out = node.create_lifecycle_publisher(Float64, "~/surprise", RELIABLE)
         self.forget_figures()
         self._warm_up()
@@ -171,9 +176,9 @@ class PlanningThread:
         self._trace.adopted(seen.stamp_ns, executing + 1)
         self._latencies_s.append(time.monotonic() - started_s)
         self._late += executing >= decision.block
-        self._show(loop, decision)
+        self._show(loop, decision, seen.positions_rad)
 
-    def _show(self, loop: ControlLoop, decision: Decision) -> None:
+    def _show(self, loop: ControlLoop, decision: Decision, positions_rad: NDArray[np.float64]) -> None:
         if not np.isfinite(decision.cost):
             self._not_found += 1
             return
@@ -181,6 +186,10 @@ class PlanningThread:
         header = Header(stamp=ns_to_stamp(loop.t0_ns + decision.block * loop.block_ns))
         self._output.publish_plan(header, loop.until(decision.block), decision.actions.reshape(-1, 7))
         self._cost_out.publish(Float64(data=decision.cost))
+        self._markers.show(decision, positions_rad, loop.planner.actions(decision.block - 1))
+        if self._predicted_out.get_subscription_count():
+            end = Header(stamp=ns_to_stamp(loop.t0_ns + (decision.block + len(decision.actions)) * loop.block_ns))
+            self._predicted_out.publish(embedding_to_image(loop.planner.foresee(decision)[-1], end))
 
     def _judge(self, error: float | None, judged: bool) -> None:
         if error is None:

@@ -1,11 +1,12 @@
-"""How every node starts and ends."""
+"""How nodes start and end: any number of them in one process, on one executor."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -16,38 +17,41 @@ from lewm_ros.nodes.managed_node import USER_ERRORS, ManagedNode
 BAD_INPUT = 2
 
 
-def run(name: str, make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None) -> int:
-    """Run a managed node until SIGINT or SIGTERM, in whatever state it is; returns the exit status.
+def run(nodes: Mapping[str, Callable[[], ManagedNode]], args: Sequence[str] | None = None) -> int:
+    """Run managed nodes until SIGINT or SIGTERM, in whatever states they are; returns the exit status.
 
-    What the user gave wrongly (parameters, checkpoint) becomes one line on stderr and status 2, if the node was to
-    start by itself.
+    What the user gave wrongly to one of them (parameters, checkpoint) ends all, with one line on stderr and status 2,
+    if the node was to start by itself.
+
+    Args:
+        nodes: what makes each node, by the names for error messages; they end in reverse order.
+        args: the command line; None: the process' own.
     """
     # The signals end the loop between two callbacks, with ROS still up, so that nodes can say goodbye. No time-out is
-    # needed for that: the timer of the diagnostics wakes the loop every second.
+    # needed for that: the timers of the diagnostics wake the loop.
     stop = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    previous = [signal.signal(number, lambda *_: stop.set()) for number in signals]
-    node = None
-    try:
+    with contextlib.ExitStack() as at_end:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            at_end.callback(signal.signal, number, signal.signal(number, lambda *_: stop.set()))
         try:
             rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         except RuntimeError as error:
-            return refuse(name, str(error))
-        node = make_node()
-        if node.autostart() and not node.start():
-            return refuse(name, node.failure)
+            return refuse(" and ".join(nodes), str(error))
+        at_end.callback(rclpy.try_shutdown)
         executor = SingleThreadedExecutor()
-        executor.add_node(node)
+        made: dict[str, ManagedNode] = {}
+        try:
+            for name, make_node in nodes.items():
+                made[name] = make_node()
+                at_end.callback(made[name].destroy_node)
+                executor.add_node(made[name])
+            for name, node in made.items():
+                if not stop.is_set() and node.autostart() and not node.start():
+                    return refuse(name, node.failure)
+        except USER_ERRORS as error:
+            return refuse(name, str(error))
         while rclpy.ok() and not stop.is_set():
             executor.spin_once()
-    except USER_ERRORS as error:
-        return refuse(name, str(error))
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-        for number, handler in zip(signals, previous, strict=True):
-            signal.signal(number, handler)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,11 +20,10 @@ from lewm_ros.nodes.diagnostics import Status
 from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.qos import NEWEST
-from lewm_ros.nodes.runner import run
 from lewm_ros.nodes.sim_commands import Command, Hold, Trajectory, Twist
 from lewm_ros.nodes.sim_outputs import SimOutputs
 from lewm_ros.observation.stamps import NS_PER_S
-from lewm_ros.sim import TASKS, Problem, SimArm, draw_problems, make_task
+from lewm_ros.sim import TASKS, Disturbance, Problem, SimArm, draw_problems, make_task
 from lewm_ros.sim.actions import gripper_opening_m
 
 Array = NDArray[np.float64]
@@ -61,6 +59,21 @@ class SimNode(ManagedNode):
         self._goal_period_s = declare(
             "goal_period_s", 0.0, "time between goals; 0: a new one only by ~/reset", unit="s", low=0.0, high=3600.0
         )
+        self._camera_offset_m = declare(
+            "camera_offset_m", [0.0] * 3, "x, y, z by which the camera is off its place", unit="m", size=3, live=True
+        )
+        self._camera_turn_rad = declare(
+            "camera_turn_rad", [0.0] * 3, "rotation vector by which the camera is turned", unit="rad", size=3, live=True
+        )
+        self._obstacle_position_m = declare(
+            "obstacle_position_m",
+            list(Disturbance.obstacle_position_m),
+            "x, y, z of a box that the camera sees; none if z is negative",
+            unit="m",
+            size=3,
+            live=True,
+        )
+        self._brightness = declare("brightness", 1.0, "factor on all light", low=0.0, high=10.0, live=True)
         self.parameters.seal()
         self._arm: SimArm | None = None
         self._goal_arm: SimArm | None = None
@@ -218,6 +231,12 @@ class SimNode(ManagedNode):
         if self._problem is not None:
             self._outputs.show_distance(self._task.distance_m(self._arm, self._problem))
         if self._ticks % self._ticks_per_image == 0:
+            self._arm.disturbance = Disturbance(
+                tuple(self._camera_offset_m()),
+                tuple(self._camera_turn_rad()),
+                tuple(self._obstacle_position_m()),
+                self._brightness(),
+            )
             self._outputs.show_frame(self._arm, self.time_ns)
 
     # Diagnostics
@@ -237,6 +256,8 @@ class SimNode(ManagedNode):
             "time_s": self.time_ns / NS_PER_S,
             "slipped_s": f"{self._slipped_s:.2f}",
         }
+        if self._problem is not None:
+            values["distance_m"] = f"{self._task.distance_m(self._arm, self._problem):.4f}"
         for source in self._inputs.values():
             values |= source.report(self.time_ns)
         return values
@@ -246,12 +267,3 @@ def _whole(name: str, ratio: float, right: str) -> int:
     if abs(ratio - round(ratio)) > 1e-6 or ratio < 0.5:
         raise ConfigError(f"parameter {name}: must {right}")
     return round(ratio)
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node; returns the exit status."""
-    return run("sim_node", SimNode, args)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -131,36 +131,3 @@ class JointGuard:
         if self._jump is not None and 0 <= stamp_ns - self._jump[0] < self._hold_s * NS_PER_S:
             raise ValueError(f"joint '{self._jump[1]}' jumped further than it can move; are there several publishers?")
         return positions_rad
-
-
-class SurpriseWatch:
-    """Judges prediction errors by how they were distributed on validation data.
-
-    Args:
-        mean, std: of the one-step prediction error on validation data; 0 and 1 leave it as it is.
-        threshold: in standard deviations above the mean.
-        steps: so many surprises above the threshold in a row are a problem.
-    """
-
-    def __init__(self, mean: float, std: float, threshold: float, steps: int) -> None:
-        self._mean, self._std, self._threshold, self._steps = mean, std, threshold, steps
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin anew."""
-        self._above = 0
-
-    def normalise(self, error: float) -> float:
-        """Standard deviations above the mean."""
-        return (error - self._mean) / self._std
-
-    def saw(self, score: float) -> None:
-        """Take in a normalised error; the loop's first ones, while speed is ramped up, are better left out."""
-        self._above = self._above + 1 if score > self._threshold else 0
-
-    @property
-    def problem(self) -> str:
-        """What is surprising; empty if nothing is."""
-        if self._above < self._steps:
-            return ""
-        return f"surprise above {self._threshold:g} for {self._steps} steps: the world is not as predicted"

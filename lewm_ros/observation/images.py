@@ -32,13 +32,13 @@ class CompressedImageMessage(Protocol):
 
 
 SAMPLES = {
-    "rgb": (3, [0, 1, 2]),
-    "bgr": (3, [2, 1, 0]),
-    "rgba": (4, [0, 1, 2]),
-    "bgra": (4, [2, 1, 0]),
-    "mono": (1, [0, 0, 0]),
+    "rgb": (3, None),
+    "bgr": (3, cv2.COLOR_BGR2RGB),
+    "rgba": (4, cv2.COLOR_RGBA2RGB),
+    "bgra": (4, cv2.COLOR_BGRA2RGB),
+    "mono": (1, cv2.COLOR_GRAY2RGB),
 }
-"""Numbers per pixel, and which of them are red, green and blue; with 8 or 16 bits each."""
+"""Numbers per pixel, with 8 or 16 bits each, and what makes RGB of them."""
 
 BAYER = {
     "bayer_rggb8": cv2.COLOR_BayerRGGB2RGB,
@@ -58,7 +58,7 @@ ENCODINGS = (*(f"{name}{bits}" for bits in (8, 16) for name in SAMPLES), *BAYER,
 
 
 def image_to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
-    """An image of any colour encoding as RGB (height, width, 3).
+    """An image of any colour encoding as RGB (height, width, 3); of rgb8 it is the message's own memory.
 
     Raises:
         ValueError: the encoding is unknown, or the sizes contradict each other.
@@ -73,12 +73,13 @@ def image_to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
             raise ValueError(f"{encoding} image of {width} x {message.height}: the width must be even")
         return cv2.cvtColor(pixel_rows(message, 2 * width).reshape(-1, width, 2), YUV_422[encoding])
     wide = encoding.endswith("16")
-    depth, channels = SAMPLES[encoding.rstrip("0123456789")]
+    depth, to_rgb = SAMPLES[encoding.rstrip("0123456789")]
     rows = pixel_rows(message, width * depth * (2 if wide else 1))
     if wide:
-        values = rows.view(">u2" if message.is_bigendian else "<u2").astype(np.uint32)
-        rows = ((values * 255 + 32767) // 65535).astype(np.uint8)
-    return np.ascontiguousarray(rows.reshape(-1, width, depth)[..., channels])
+        values = rows.view(">u2" if message.is_bigendian else "<u2").astype(np.uint16, copy=False)
+        rows = cv2.convertScaleAbs(values, alpha=1.0 / 257.0)
+    pixels = rows.reshape(-1, width, depth)
+    return pixels if to_rgb is None else cv2.cvtColor(pixels, to_rgb)
 
 
 def compressed_to_rgb(message: CompressedImageMessage) -> NDArray[np.uint8]:

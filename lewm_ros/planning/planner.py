@@ -90,6 +90,7 @@ class RecedingHorizonPlanner:
         self._embeddings: dict[int, Tensor] = {}
         self._schedule: dict[int, NDArray[np.float64]] = {}
         self._expected: tuple[int, Tensor] | None = None
+        self._decided: Problem | None = None
 
     def actions(self, block: int) -> NDArray[np.float64]:
         """The scheduled actions (action_block, 7) of a block."""
@@ -132,6 +133,7 @@ class RecedingHorizonPlanner:
         deadline = Deadline.after(time.perf_counter(), self.config.deadline_ms)
         problem = self._problem(block, goal, positions_rad)
         found = self._solve(problem, deadline)
+        self._decided = problem
         self._expected = (block + 1, found.expected)
         cost = float(found.cost)
         if np.isfinite(cost):
@@ -139,6 +141,15 @@ class RecedingHorizonPlanner:
         else:
             status, blocks = (OUT_OF_TIME if found.iterations == 0 else NOT_FINITE), problem.start
         return Decision(block + 1, self._in_units(blocks), cost, status, self._in_units(found.elites), found.iterations)
+
+    @torch.no_grad()
+    def foresee(self, decision: Decision) -> NDArray[np.float32]:
+        """The embeddings (horizon, D) predicted for the ends of the blocks of the newest decision; for eyes only.
+
+        Not a part of `decide`, so that a robot need not wait for it.
+        """
+        blocks = self._tensor(np.stack([self.action_space.normalise(actions) for actions in decision.actions]))
+        return self._search.follow(self._decided, blocks).cpu().numpy()
 
     def adopt(self, decision: Decision, first_free: int) -> None:
         """Schedule a decision from block `first_free` on: blocks before it have begun and stay as they are."""

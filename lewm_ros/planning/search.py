@@ -137,11 +137,7 @@ class Search:
 
     def __call__(self, problem: Problem, generator: torch.Generator, deadline: Deadline) -> Found:
         """Search what follows the block under way."""
-        z, past = problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0)  # (1, H, D), (1, H-1, A)
-        if problem.under_way is not None:
-            under_way = problem.under_way[None, None]
-            after = self._model.start(z, past)(under_way.unsqueeze(0))[:, 0]  # (1, 1, D)
-            z, past = self._shift(z, past, after, under_way)
+        z, past = self._begin(problem)
         imagine = self._model.start(z, past)
         executed = problem.past_actions if problem.under_way is None else problem.under_way.unsqueeze(0)
         before = self._per_step(executed)[-1] if len(executed) else self._rest
@@ -158,6 +154,19 @@ class Search:
         plans = torch.cat([plan.blocks.unsqueeze(1), plan.elites], dim=1)
         kept = self._keep_known(plans, problem.positions_rad)[0][0]
         return Found(kept[0], plan.cost[0], kept[1:], z[0, -1], plan.iterations)
+
+    def follow(self, problem: Problem, blocks: Tensor) -> Tensor:
+        """The embeddings (T, D) predicted for the ends of z-scored blocks (T, A) after the block under way."""
+        return self._model.start(*self._begin(problem))(blocks[None, None])[0, 0].float()
+
+    def _begin(self, problem: Problem) -> tuple[Tensor, Tensor]:
+        """The history where the plan begins: embeddings (1, H, D) and the blocks between them (1, H-1, A)."""
+        z, past = problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0)
+        if problem.under_way is None:
+            return z, past
+        under_way = problem.under_way[None, None]
+        after = self._model.start(z, past)(under_way.unsqueeze(0))[:, 0]  # (1, 1, D)
+        return self._shift(z, past, after, under_way)
 
     def _keep_known(self, plans: Tensor, begin: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Plans (B, S, T, A) with every joint stopped at the edge of what the training data visited.

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from lewm_ros.config import ConfigError
-from lewm_ros.robot.limits import JointLimits
+from lewm_ros.robot.limits import ASSETS, SHIPPED, JointLimits, load_limits
 
 Array = NDArray[np.float64]
 
 
+FRANKA_MJCF = ASSETS / "panda_primitives.xml"
+
+
 class DifferentialIK:
-    """Turns end-effector deltas into joint velocities within the position and velocity limits.
+    """Turns end-effector deltas into joint velocities within the position and velocity limits, in any thread.
 
     Args:
         mjcf: MuJoCo model of the arm; joints that are not in `limits` stay where they are.
-        limits: of the arm's joints, in the order of all arrays here; the model's own position limits hold too.
+        limits: of the arm's joints, in the order of all arrays here; they replace those of the model.
         control_hz: deltas per second.
         site: the end effector in the model.
         damping: how much small joint velocities are preferred to following exactly, which matters near singularities.
@@ -51,6 +57,7 @@ class DifferentialIK:
         others = sorted(set(range(model.nv)) - set(self._velocities))
         self._constraints = [mink.DofFreezingTask(model, others)] if others else []
         self._task = mink.FrameTask(site, "site", position_cost=1.0, orientation_cost=1.0)
+        self._one_at_a_time = Lock()
 
     def velocities(self, positions_rad: Array, ee_delta: Array) -> Array:
         """Joint velocities (J,), rad/s, for one control step.
@@ -60,8 +67,23 @@ class DifferentialIK:
             ee_delta: motion (6,) during the step in the base frame: metres, then a rotation vector in rad.
 
         Raises:
-            ValueError: no velocities keep the limits, since a joint is outside them.
+            ValueError: it is not finite, or no velocities keep the limits, since a joint is outside them.
         """
+        if not np.isfinite(ee_delta).all():
+            raise ValueError(f"the motion of the end effector is not finite: {ee_delta}")
+        with self._one_at_a_time:
+            return self._solve(positions_rad, ee_delta)
+
+    def follow(self, positions_rad: Array, ee_deltas: Array) -> Array:
+        """Joint positions (n, J) after each of the motions (n, 6), from positions (J,); they stay where IK fails."""
+        path = np.empty((len(ee_deltas), len(positions_rad)))
+        for step, ee_delta in enumerate(ee_deltas):
+            with suppress(ValueError):
+                positions_rad = positions_rad + self.velocities(positions_rad, ee_delta) * self._dt
+            path[step] = positions_rad
+        return path
+
+    def _solve(self, positions_rad: Array, ee_delta: Array) -> Array:
         mink, configuration = self._mink, self._configuration
         qpos = configuration.model.qpos0.copy()
         qpos[self._positions] = positions_rad
@@ -83,3 +105,20 @@ class DifferentialIK:
         except mink.NoSolutionFound:
             raise ValueError("no joint velocities keep the limits; is a joint outside them?") from None
         return velocity[self._velocities]
+
+
+def franka_ik(limits: JointLimits, control_hz: float) -> DifferentialIK:
+    """For a Panda or FR3: they differ in their limits and in the names of their joints, not in their lengths.
+
+    Raises:
+        ConfigError: the limits are those of another arm, or mink is not installed.
+    """
+    model_names = load_limits("panda").joint_names
+    for arm in SHIPPED:
+        names = load_limits(arm).joint_names
+        if set(names) == set(limits.joint_names):
+            renamed = tuple(model_names[names.index(name)] for name in limits.joint_names)
+            return DifferentialIK(FRANKA_MJCF, replace(limits, joint_names=renamed), control_hz)
+    raise ConfigError(
+        f"differential IK knows the joints of {' and '.join(SHIPPED)} only, not {', '.join(limits.joint_names)}"
+    )

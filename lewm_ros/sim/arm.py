@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_ros.robot.arm import PANDA, Array
+from lewm_ros.sim.disturbance import Disturbance
 
 MJCF = Path(__file__).parents[1] / "assets" / "panda_primitives.xml"
 GRIPPER_OPEN_M = 0.04
@@ -33,6 +34,9 @@ class SimArm:
         image_size: height and width of a camera frame, pixels.
         cameras: names of the cameras whose frames stand side by side in one image.
         cube: put a free cube (5 cm) on the table.
+
+    Attributes:
+        disturbance: what the cameras see other than they should; it may be replaced at any time.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class SimArm:
         self.image_size = image_size
         self.cameras = cameras
         self.has_cube = cube
+        self.disturbance = Disturbance()
         self._substeps = round(1.0 / control_hz / self.model.opt.timestep)
         self._tcp = self.model.site("tcp").id
         self._scratch = mujoco.MjData(self.model)
@@ -196,6 +201,7 @@ class SimArm:
         frames = []
         for camera in self.cameras:
             self._renderer.update_scene(self.data, camera)
+            self.disturbance.apply(self._renderer.scene)
             frames.append(self._renderer.render())
         return np.concatenate(frames, axis=1)
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import yaml
 
+from lewm_ros.config import UserError
 
-class CommandError(ValueError):
+
+class CommandError(UserError):
     """A command that cannot be carried out; the message is one line for the user."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_ros.config import UserError
 from lewm_ros.robot.action_space import ACTION_DIM, ARM_KINDS
 
 Columns = Mapping[str, NDArray[Any]]
@@ -21,7 +22,7 @@ CLOCK_TOLERANCE = 0.5
 """By how much of a control step two time stamps may differ from one."""
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError, ValueError):
     """A dataset that cannot be used; the message is one line for the user."""
 
 

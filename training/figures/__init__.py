@@ -9,6 +9,8 @@ from lewm_training.figures.embedding import plot_embedding
 from lewm_training.figures.learning_curves import plot_learning_curves
 from lewm_training.figures.probes import plot_probes
 from lewm_training.figures.retrieval import plot_retrieval, plot_retrieval_error
+from lewm_training.figures.soak import plot_soak
+from lewm_training.figures.surprise import plot_surprise
 
 __all__ = [
     "plot_closed_loop",
@@ -18,4 +20,6 @@ __all__ = [
     "plot_probes",
     "plot_retrieval",
     "plot_retrieval_error",
+    "plot_soak",
+    "plot_surprise",
 ]

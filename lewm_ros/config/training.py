@@ -1,0 +1,134 @@
+"""How the networks are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lewm_ros.config.mapping import require
+from lewm_ros.config.model import GapConfig, ModelConfig, PatchConfig, ProposalConfig
+
+
+@dataclass(frozen=True)
+class SIGRegConfig:
+    """Sketched isotropic Gaussian regularisation: `weight` is the method's one hyperparameter, lambda."""
+
+    weight: float = 0.1
+    directions: int = 1024
+    knots: int = 17
+    t_max: float = 3.0
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0.0, "weight", "at least 0")
+        require(self.directions >= 1, "directions", "at least 1")
+        require(self.knots >= 2, "knots", "at least 2")
+        require(self.t_max > 0.0, "t_max", "above 0")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training recipe. One epoch is `steps_per_epoch` optimiser steps; checkpoints are written at its end.
+
+    `anchored_fraction` of every batch comes from frames that differ only in the wrist. SIGReg tests a batch's spread:
+    with such frames in it, joints 1 to 4 alone can no longer supply it, and the encoder has to look at the wrist.
+
+    Off by default: `straightening`, the weight of 1 - cos between successive latent velocities (arXiv 2603.12231);
+    `rollout_blocks` above 1, which adds the mean error of predictions fed back that many blocks ahead; `ema`, the decay
+    of a moving average of the weights, which then takes their place in validation and in the checkpoint; `compile`.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    sigreg: SIGRegConfig = field(default_factory=SIGRegConfig)
+    batch_size: int = 128
+    anchored_fraction: float = 0.0
+    epochs: int = 100
+    steps_per_epoch: int = 500
+    learning_rate: float = 5e-5
+    weight_decay: float = 1e-3
+    warmup_fraction: float = 0.01
+    gradient_clip: float = 1.0
+    straightening: float = 0.0
+    rollout_blocks: int = 1
+    ema: float = 0.0
+    precision: str = "bf16"
+    compile: bool = False
+    validation_fraction: float = 0.05
+    validation_windows: int = 256
+    probe_frames: int = 2000
+
+    def __post_init__(self) -> None:
+        require(self.precision in ("bf16", "fp32"), "precision", "bf16 or fp32")
+        require(self.batch_size >= 2, "batch_size", "at least 2, since SIGReg and BatchNorm see the batch")
+        for key in ("epochs", "steps_per_epoch", "rollout_blocks", "validation_windows"):
+            require(getattr(self, key) >= 1, key, "at least 1")
+        for key in ("learning_rate", "gradient_clip"):
+            require(getattr(self, key) > 0.0, key, "above 0")
+        for key in ("weight_decay", "straightening"):
+            require(getattr(self, key) >= 0.0, key, "at least 0")
+        for key in ("anchored_fraction", "warmup_fraction", "ema"):
+            require(0.0 <= getattr(self, key) < 1.0, key, "in [0, 1)")
+        require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
+
+    @property
+    def window_frames(self) -> int:
+        """Frames of a training window: the history, and as far ahead as the loss looks."""
+        return max(self.model.history + self.rollout_blocks, 3 if self.straightening > 0.0 else 0)
+
+
+@dataclass(frozen=True)
+class PatchTrainConfig:
+    """The training of the patch-token baseline: windows as LeWorldModel's, squared error of the next tokens.
+
+    The encoder is that of the LeWorldModel checkpoint `encoder_checkpoint`, whose sizes then count in place of
+    `model.encoder`; or timm's pretrained `model.timm_name`; or random. One epoch is `steps_per_epoch` optimiser steps;
+    what was learned is saved at its end.
+    """
+
+    model: PatchConfig = field(default_factory=PatchConfig)
+    encoder_checkpoint: str = ""
+    batch_size: int = 16
+    epochs: int = 20
+    steps_per_epoch: int = 500
+    learning_rate: float = 5e-4
+    weight_decay: float = 1e-3
+    warmup_fraction: float = 0.05
+    gradient_clip: float = 1.0
+    precision: str = "bf16"
+    validation_fraction: float = 0.05
+    validation_windows: int = 256
+
+    def __post_init__(self) -> None:
+        require(self.precision in ("bf16", "fp32"), "precision", "bf16 or fp32")
+        for key in ("batch_size", "epochs", "steps_per_epoch", "validation_windows"):
+            require(getattr(self, key) >= 1, key, "at least 1")
+        require(0.0 < self.warmup_fraction < 1.0, "warmup_fraction", "between 0 and 1")
+        require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
+        require(not (self.encoder_checkpoint and self.model.timm_name), "encoder_checkpoint", "empty with a timm_name")
+
+
+@dataclass(frozen=True)
+class ProposalTrainConfig:
+    """How proposal and gap are trained on a checkpoint's embeddings, with pairs of frames at most `longest_s` apart.
+
+    `noise` is added to the embeddings, since in the loop the two also see predicted ones. With `gap` null, none is
+    trained. `gap_expectile` says where its estimate lies, between the fewest (0) and the most (1) blocks that led from
+    one frame to the other.
+    """
+
+    proposal: ProposalConfig = field(default_factory=ProposalConfig)
+    gap: GapConfig | None = None
+    gap_expectile: float = 0.02
+    longest_s: float = 4.0
+    steps: int = 4000
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    noise: float = 0.1
+    validation_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        require(0.0 < self.gap_expectile < 1.0, "gap_expectile", "between 0 and 1")
+        require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
+        for key in ("steps", "batch_size"):
+            require(getattr(self, key) >= 1, key, "at least 1")
+        for key in ("longest_s", "learning_rate"):
+            require(getattr(self, key) > 0.0, key, "above 0")

@@ -1,0 +1,186 @@
+"""Markers of plans, and the four nodes over DDS: the annotated picture, and what RViz and Foxglove are told to show."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
+
+from ros_processes import ROOT, Probe, Processes, node_command
+from sensor_msgs.msg import Image
+from std_msgs.msg import Float64
+from visualization_msgs.msg import Marker, MarkerArray
+
+from lewm_ros.nodes.plan_markers import path_markers, tip_paths_m
+from lewm_ros.observation.embeddings import image_to_embedding
+from lewm_ros.observation.images import image_to_rgb
+from lewm_ros.observation.stamps import stamp_to_ns
+from lewm_ros.robot.kinematics import Kinematics
+
+RVIZ, FOXGLOVE = ROOT / "config/lewm.rviz", ROOT / "config/lewm_foxglove.json"
+OF_OTHERS = {"/robot_description"}
+"""Topics of robot_state_publisher."""
+PANEL_PX = 96
+
+
+def planar_arm() -> Kinematics:
+    """Seven joints about the vertical: the first at the base, the others 1 m from it, and the tip 1 m further."""
+    origins = np.tile(np.eye(4), (7, 1, 1))
+    tool = np.eye(4)
+    origins[1, 0, 3] = tool[0, 3] = 1.0
+    return Kinematics(origins, tool)
+
+
+def test_paths_of_joint_deltas_go_through_kinematics() -> None:
+    before, plans = np.zeros((1, 7)), np.zeros((1, 2, 7))
+    before[0, 0] = np.pi / 2  # the block under way turns the arm, stretched along x, to y
+    plans[0, 0, 1] = np.pi / 2  # the elbow bends: (0, 1) for the elbow, and the tip is 1 m to its left
+    plans[0, 1, 0] = -np.pi / 2  # the shoulder turns back: the elbow to (1, 0), the tip above it
+    paths_m = tip_paths_m("joint_delta", planar_arm(), np.zeros(7), before, plans)
+    np.testing.assert_allclose(paths_m, [[[0, 2, 0], [-1, 1, 0], [1, 1, 0]]], atol=1e-12)
+
+
+def test_paths_of_twists_are_sums_of_their_translations() -> None:
+    before, plans = np.full((2, 7), 0.1), np.zeros((2, 2, 7))
+    plans[1] = [[0.0, 0.0, 0.3, 9.0, 9.0, 9.0, 1.0], [0.5, 0.0, 0.0, 9.0, 9.0, 9.0, 1.0]]
+    paths_m = tip_paths_m("ee_delta", planar_arm(), np.zeros(7), before, plans)
+    begin = [2.2, 0.2, 0.2]  # the stretched arm's tip at (2, 0, 0), and twice (0.1, 0.1, 0.1)
+    np.testing.assert_allclose(paths_m, [[begin] * 3, [begin, [2.2, 0.2, 0.5], [2.7, 0.2, 0.5]]])
+
+
+def test_markers_replace_the_old_ones_and_make_the_plan_stand_out() -> None:
+    paths_m = np.arange(18.0).reshape(3, 2, 3)
+    paths_m[1, 0, 0] = np.nan
+    clear, plan, candidate = path_markers(paths_m, "base", lifetime_s=1.25).markers
+    assert clear.action == Marker.DELETEALL
+    assert [plan.ns, candidate.ns] == ["plan", "candidates"], "the path that is not finite is left out"
+    assert plan.type == candidate.type == Marker.LINE_STRIP
+    assert plan.header.frame_id == candidate.header.frame_id == "base"
+    assert [[p.x, p.y, p.z] for p in candidate.points] == paths_m[2].tolist()
+    assert plan.scale.x > candidate.scale.x
+    assert plan.color.a == 1.0 > candidate.color.a
+    assert (plan.lifetime.sec, plan.lifetime.nanosec) == (1, 250_000_000)
+
+
+@pytest.fixture(scope="module")
+def probe(checkpoint_path: Path) -> Iterator[Probe]:
+    """Simulator, encoder, planner and view at work, with a tiny random checkpoint."""
+    processes = Processes()
+    probe = Probe(processes)
+    shared = {"checkpoint": checkpoint_path, "device": "cpu", "use_sim_time": True}
+    small = {"planner__iterations": 1, "planner__horizon": 2, "planner__map_weight": 0.0}
+    processes.start(node_command("encoder_node", **shared))
+    processes.start(node_command("planner_node", **shared, **small, enable_on_activate=True, show_paths=3))
+    processes.start(node_command("view_node", **shared, panel_px=PANEL_PX, gallery_hz=10.0))
+    for kind, topic in (
+        (Image, "view_node/annotated_image"),
+        (Image, "planner_node/predicted_embedding"),
+        (Float64, "planner_node/plan_cost"),
+        (MarkerArray, "planner_node/paths"),
+    ):
+        probe.listen(kind, topic)
+    processes.start(node_command("sim_node", image_size=32))
+    try:
+        probe.wait(lambda: probe.call("sim_node/reset").success, "a goal")
+        yield probe
+        ends = processes.interrupt()
+        assert [status for status, _ in ends] == [0] * 4, ends
+    finally:
+        processes.interrupt()
+        probe.close()
+
+
+def test_the_picture_shows_frame_goal_and_prediction(probe: Probe) -> None:
+    pictures = probe.heard["view_node/annotated_image"]
+
+    def panels() -> list[np.ndarray]:
+        """Where the three views are in the newest picture, without its margins."""
+        line_px = round(0.085 * PANEL_PX)
+        picture = image_to_rgb(pictures[-1])[8 + line_px :][:PANEL_PX]
+        return [picture[:, 8 + k * (PANEL_PX + 8) :][:, :PANEL_PX] for k in range(3)]
+
+    probe.wait(lambda: pictures and all(np.ptp(panel) > 50 for panel in panels()), "three views")
+    probe.wait(lambda: int(probe.value("view_node", "gallery_frames")) > 3, "frames that came in")
+    assert probe.status["view_node"].message == "showing"
+
+
+def test_the_prediction_is_of_the_time_where_the_plan_ends(probe: Probe) -> None:
+    predicted, paths = probe.heard["planner_node/predicted_embedding"], probe.heard["planner_node/paths"]
+    probe.wait(lambda: len(predicted) > 3 and len(paths) > 3, "predictions and paths")
+    assert image_to_embedding(predicted[-1], 16).shape == (16,)
+    stamps_ns = [stamp_to_ns(message.header.stamp) for message in predicted]
+    assert all(step_ns % 250_000_000 == 0 for step_ns in np.diff(stamps_ns)), "ends of blocks"
+    _, plan, *candidates = paths[-1].markers
+    assert len(plan.points) == 1 + 2 * 5, "two blocks of five steps"
+    assert len(candidates) == 2
+    begins = {(marker.points[0].x, marker.points[0].y, marker.points[0].z) for marker in (plan, *candidates)}
+    assert len(begins) == 1, "all begin where the arm will be"
+
+
+def test_rviz_and_foxglove_show_what_the_nodes_publish(probe: Probe) -> None:
+    probe.wait(lambda: probe.heard["planner_node/plan_cost"], "a plan")
+    published = {name: kinds[0] for name, kinds in probe.node.get_topic_names_and_types()}
+    services = dict(probe.node.get_service_names_and_types())
+
+    displays = yaml.safe_load(RVIZ.read_text(encoding="utf-8"))["Visualization Manager"]["Displays"]
+    expected = {"Image": "sensor_msgs/msg/Image", "MarkerArray": "visualization_msgs/msg/MarkerArray"}
+    shown = [d for d in displays if "Topic" in d]
+    assert {d["Topic"]["Value"]: expected[d["Class"].rpartition("/")[2]] for d in shown}.items() <= published.items()
+    assert {d["Description Topic"]["Value"] for d in displays if "Description Topic" in d} <= OF_OTHERS
+
+    layout = json.loads(FOXGLOVE.read_text(encoding="utf-8"))
+    assert set(panels_in(layout["layout"])) == set(layout["configById"]), "every panel has its place"
+    configured = list(strings(layout["configById"]))
+    topics = {re.match(r"/[\w/]+", value).group() for key, value in configured if key in TOPIC_KEYS}
+    topics |= {name for panel in layout["configById"].values() for name in panel.get("topics", {})}
+    assert topics <= set(published) | OF_OTHERS
+    called = {value for key, value in configured if key == "serviceName"}
+    assert called <= set(services) and len(called) == 3
+
+
+TOPIC_KEYS = ("imageTopic", "topic", "topicToRender", "value")
+
+
+def panels_in(layout: Any) -> Iterator[str]:
+    """The panels of a Foxglove layout: a name, or two layouts side by side."""
+    if isinstance(layout, str):
+        yield layout
+    else:
+        yield from (*panels_in(layout["first"]), *panels_in(layout["second"]))
+
+
+def strings(config: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Keys and values of all texts in nested settings."""
+    if isinstance(config, str):
+        yield name, config
+    elif isinstance(config, dict):
+        for key, value in config.items():
+            yield from strings(value, key)
+    elif isinstance(config, list):
+        for value in config:
+            yield from strings(value, name)
+
+
+@pytest.mark.parametrize("content", ["missing", "text", "no frames"])
+def test_a_gallery_that_cannot_be_used_is_one_line(content: str, checkpoint_path: Path, tmp_path: Path) -> None:
+    gallery = tmp_path / "gallery.h5"
+    if content == "text":
+        gallery.write_text("frames")
+    elif content == "no frames":
+        with h5py.File(gallery, "w") as file:
+            file["pixels"] = np.zeros(3)
+    processes = Processes()
+    process = processes.start(node_command("view_node", checkpoint=checkpoint_path, gallery=gallery))
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2
+    (line,) = stderr.splitlines()
+    assert line.startswith(f"view_node: gallery {gallery}: ")

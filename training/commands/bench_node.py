@@ -1,0 +1,29 @@
+"""`lewm bench node`: what the encoder node costs beside its network."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lewm_training.bench.camera import SETTINGS, Stream
+from lewm_training.commands.arguments import add_checkpoint, positive
+
+HELP = "Send camera frames to encoder_node; report the CPU time it needs around its network."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_checkpoint(parser)
+    parser.add_argument("--width", type=positive, default=640, help="of the frames, pixels (default 640)")
+    parser.add_argument("--height", type=positive, default=480, help="of the frames, pixels (default 480)")
+    parser.add_argument("--encoding", default="rgb8", help="of raw frames: rgb8, bgr8, rgba8, bgra8, mono8")
+    parser.add_argument("--compressed", action="store_true", help="JPEGs instead of raw frames")
+    parser.add_argument("--setting", choices=SETTINGS, default="profile", help="of Fast DDS (default profile)")
+    parser.add_argument("--frames", type=positive, default=400, help="how many (default 400)")
+    parser.add_argument("--rate-hz", type=positive, default=20, help="frames per second (default 20)")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    from lewm_training.bench.node_time import bench_node
+
+    stream = Stream(options.width, options.height, options.encoding, compressed=options.compressed)
+    return bench_node(options.checkpoint, stream, options.setting, options.frames, options.rate_hz)
