@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +17,6 @@ pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the ext
 from ros_processes import ROOT, Probe
 from sensor_msgs.msg import Image
 
-from lewm_ros.nodes.node_time import AroundNetwork
 from lewm_ros.nodes.qos import NEWEST_FRAME
 from lewm_ros.observation.images import image_to_rgb
 from lewm_ros.observation.stamps import stamp_to_ns
@@ -77,26 +75,6 @@ def test_the_camera_moves_and_stamps_its_frames(tmp_path: Path) -> None:
     assert first.shape == (48, 64, 3)
     assert np.any(first != second)
     assert stamp_to_ns(frames[0].header.stamp) < stamp_to_ns(frames[1].header.stamp)
-
-
-def busy(seconds: float) -> None:
-    """Spend so much CPU time."""
-    end_s = time.thread_time() + seconds
-    while time.thread_time() < end_s:
-        pass
-
-
-def test_around_the_network_is_what_the_network_is_not() -> None:
-    around = AroundNetwork()
-    busy(0.02)
-    with around.network():
-        busy(0.1)
-    around.frame_done()
-    busy(0.05)
-    around.frame_done()
-    # Whatever else this process does in the meantime counts too, so there is no upper bound as sharp as the lower.
-    assert 0.02 <= around.frames_s[0] < 0.1
-    assert 0.05 <= around.frames_s[1] < 0.1
 
 
 def launch_module() -> ModuleType:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,16 +23,23 @@ from lewm_ros.nodes.diagnostics import Status, percentiles
 from lewm_ros.nodes.inference import Worker, declare_device
 from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.managed_node import ManagedNode
-from lewm_ros.nodes.node_time import AroundNetwork
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
 from lewm_ros.observation.images import compressed_to_rgb, image_to_rgb
-from lewm_ros.observation.stamps import stamp_to_ns
+from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 
 Frame = Image | CompressedImage
 Embedding = NDArray[np.float32]
 
 LOG_PERIOD_S = 5.0
 MAX_ENCODE_S = 2.0
+KEPT_FRAMES = 200
+
+
+class Arrival(NamedTuple):
+    """A frame, and when the middleware received it, in wall time."""
+
+    message: Frame
+    received_ns: int
 
 
 class EncoderNode(ManagedNode):
@@ -63,7 +70,7 @@ class EncoderNode(ManagedNode):
         )
         self.parameters.seal()
         self._checkpoint: Checkpoint | None = None
-        self._worker: Worker[str, Frame] | None = None
+        self._worker: Worker[str, Arrival] | None = None
 
     # Lifecycle
 
@@ -71,16 +78,17 @@ class EncoderNode(ManagedNode):
         self._device = self._choose_device()
         self._checkpoint = load_checkpoint(self._path(), self._device)
         self.diagnostics.hardware_id = self._checkpoint.identity
-        self._around_network = AroundNetwork()
+        self._network_s = 0.0
         self._encode(np.zeros((8, 8, 3), np.uint8))  # so that the first frame is as fast as the others
         raw = self._transport() == "raw"
         self._to_rgb: Callable[[Frame], NDArray[np.uint8]] = image_to_rgb if raw else compressed_to_rgb
         topic = "image" if raw else "image/compressed"
         self._image: Input[Embedding] = Input(topic, self._max_age_s)
         self._goal_image: Input[Embedding] = Input("goal_image")
-        self._goal_message: Image | None = None
+        self._goal: Arrival | None = None
         self._current: tuple[Header, Embedding] | None = None
-        self._latencies_s: deque[float] = deque(maxlen=200)
+        self._latencies_s: deque[float] = deque(maxlen=KEPT_FRAMES)
+        self._around_network_s: deque[float] = deque(maxlen=KEPT_FRAMES)
 
         self._embedding = self.create_lifecycle_publisher(Image, "embedding", RELIABLE)
         self._received = self.create_lifecycle_publisher(TimeReference, "embedding_received", RELIABLE)
@@ -92,10 +100,9 @@ class EncoderNode(ManagedNode):
         self.create_service(Trigger, "~/set_goal_from_current", self._set_goal_from_current)
 
     def activate(self) -> None:
-        self._around_network.restart()
         self._model_info.publish(String(data=json.dumps(describe(self._checkpoint))))
-        if self._goal_message is not None:
-            self._worker.put("goal_image", self._goal_message)
+        if self._goal is not None:
+            self._worker.put("goal_image", self._goal)
 
     def deactivate(self) -> None:
         self._worker.clear()
@@ -112,29 +119,29 @@ class EncoderNode(ManagedNode):
         self._image.arrived(stamp_to_ns(message.header.stamp), info["publication_sequence_number"])
         if self.state == "active" and not self._image.mixed:
             now = self.get_clock().now().to_msg()
+            self._worker.put("image", Arrival(message, info["received_timestamp"]))
             self._received.publish(TimeReference(header=message.header, time_ref=now, source=self.get_name()))
-            self._worker.put("image", message)
 
-    def _on_goal_image(self, message: Image) -> None:
+    def _on_goal_image(self, message: Image, info: dict[str, Any]) -> None:
         self._goal_image.arrived(stamp_to_ns(message.header.stamp))
-        self._goal_message = message
+        self._goal = Arrival(message, info["received_timestamp"])
         if self.state == "active":
-            self._worker.put("goal_image", message)
+            self._worker.put("goal_image", self._goal)
 
-    def _handle(self, pending: dict[str, Frame]) -> None:
+    def _handle(self, pending: dict[str, Arrival]) -> None:
         """Encode what is pending; runs in the inference thread."""
         # The frame first: once a goal's embedding is out, no frame older than the goal follows it.
         if "image" in pending:
-            message = pending["image"]
+            message, received_ns = pending["image"]
             started_s = time.monotonic()
             embedding = self._read(self._image, lambda: self._encode(self._to_rgb(message), self._min_contrast()))
             if embedding is not None:
                 self._latencies_s.append(time.monotonic() - started_s)
                 self._current = message.header, embedding
                 self._embedding.publish(embedding_to_image(embedding, message.header))
-                self._around_network.frame_done()
+                self._around_network_s.append((time.time_ns() - received_ns) / NS_PER_S - self._network_s)
         if "goal_image" in pending:
-            goal = pending["goal_image"]
+            goal = pending["goal_image"].message
             if not goal.data:
                 self._goal_image.forget("the goal was withdrawn")
                 self._goal_embedding.publish(matrix_to_image(np.empty((0, 0), np.float32), goal.header))
@@ -160,8 +167,9 @@ class EncoderNode(ManagedNode):
                 f"the frame is black or blank (values differ by less than {min_contrast}); check lens, light, exposure"
             )
         pixels = normalise_frame(fitted).to(self._device)
-        with self._around_network.network():
-            embedding = model.encode(pixels)[0].float().cpu().numpy()
+        started_s = time.monotonic()
+        embedding = model.encode(pixels)[0].float().cpu().numpy()
+        self._network_s = time.monotonic() - started_s
         if not np.isfinite(embedding).all():
             raise CheckpointError(
                 f"checkpoint {self._checkpoint.identity}: its embeddings are not finite; choose another"
@@ -197,7 +205,7 @@ class EncoderNode(ManagedNode):
             self._image.report(now_ns)
             | self._goal_image.report(now_ns)
             | percentiles("encode_latency", self._latencies_s)
-            | percentiles("around_network", self._around_network.frames_s)
+            | percentiles("around_network", self._around_network_s)
         )
 
     def _now_ns(self) -> int:
