@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 # Small tensors gain nothing from threads, and processes that share cores lose much.
@@ -11,11 +12,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
-from lewm_ros.config import EncoderConfig, ModelConfig, PredictorConfig
+from lewm_ros.config import EncoderConfig, ModelConfig, PatchConfig, PredictorConfig
 from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
+from lewm_ros.model.patch import PatchWorldModel
 from lewm_ros.robot.action_space import ActionSpace
 from lewm_ros.robot.arm import PANDA
+
+SMALL_PATCH = PatchConfig(
+    encoder=EncoderConfig(image_size=32, patch_size=8, width=32, depth=1, heads=2),
+    predictor=PredictorConfig(depth=2, heads=2, head_dim=8, mlp_dim=32, dropout=0.0),
+    width=16,
+)
 
 
 def small_model_config(stem_channels: tuple[int, ...] = ()) -> ModelConfig:
@@ -49,6 +57,16 @@ def random_model() -> LeWorldModel:
     for parameter in model.predictor.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def random_patch_model(history: int = 3) -> PatchWorldModel:
+    """Random everywhere, also where AdaLN-zero and the norms start from constants."""
+    torch.manual_seed(2)
+    model = PatchWorldModel(replace(SMALL_PATCH, history=history)).eval()
+    with torch.no_grad():
+        for parameter in model.predictor.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
     return model
 
 

@@ -14,11 +14,14 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
+from conftest import joint_delta_space, random_patch_model
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from ros_processes import ROOT, TIMEOUT_S, Probe, Processes, node_command, nodes_command
 from sensor_msgs.msg import Image
 from trajectory_msgs.msg import JointTrajectory
+
+from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
 
 SMALL = {
     "planner__solver": "cem",
@@ -31,10 +34,19 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def probe(checkpoint_path: Path) -> Iterator[Probe]:
+    yield from run_composed(checkpoint_path)
+
+
+@pytest.fixture
+def patch_probe(tmp_path: Path) -> Iterator[Probe]:
+    yield from run_composed(save_checkpoint(Checkpoint(random_patch_model(), joint_delta_space()), tmp_path / "patch"))
+
+
+def run_composed(checkpoint: Path) -> Iterator[Probe]:
     """A simulator that shows goals, and encoder and planner in one process."""
     processes = Processes()
     probe = Probe(processes)
-    shared = {"checkpoint": checkpoint_path, "device": "cpu", "use_sim_time": True}
+    shared = {"checkpoint": checkpoint, "device": "cpu", "use_sim_time": True}
     processes.start(node_command("sim_node", image_size=32, goal_period_s=1.0))
     processes.start(nodes_command({"encoder_node": shared, "planner_node": shared | SMALL}))
     for message, topic in ((Image, "embedding"), (JointTrajectory, "joint_trajectory")):
@@ -55,11 +67,15 @@ def state(probe: Probe, name: str) -> int:
     return probe.ask(GetState, f"{name}/get_state", GetState.Request()).current_state.id
 
 
-def test_they_plan_and_command(probe: Probe) -> None:
+def plan_and_command(probe: Probe) -> None:
     probe.wait(lambda: {"encoder_node", "planner_node"} <= probe.status.keys(), "diagnostics of both")
     probe.wait(lambda: probe.enable().success, "the planner to be enabled")
     probe.wait(lambda: len(probe.heard["joint_trajectory"]) >= 20, "commands")
     probe.wait(lambda: int(probe.value("planner_node", "plans")) >= 2, "plans")
+
+
+def test_they_plan_and_command(probe: Probe) -> None:
+    plan_and_command(probe)
 
 
 def test_each_has_a_lifecycle_of_its_own(probe: Probe) -> None:
@@ -80,12 +96,19 @@ def test_sigint_during_motion_stops_the_arm_and_ends_both(probe: Probe) -> None:
     np.testing.assert_allclose(positions, positions[[0] * len(positions)], atol=1e-9)
 
 
+def test_patch_tokens_close_the_loop_too(patch_probe: Probe) -> None:
+    plan_and_command(patch_probe)
+    assert patch_probe.heard["embedding"][-1].width == 16 * 32, "16 tokens of 32 features"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("after_s", [0.3, 1.0])
-def test_a_signal_during_the_imports_ends_quietly(after_s: float, number: signal.Signals) -> None:
+@pytest.mark.parametrize("library", ["rclpy", "torch"])
+def test_a_signal_during_the_imports_ends_quietly(library: str, number: signal.Signals) -> None:
     command = nodes_command({"encoder_node": {"autostart": False}, "planner_node": {"autostart": False}})
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    time.sleep(after_s)
+    while library not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None
+        time.sleep(0.005)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, stderr) == (0, "")

@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the ext
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import ParameterType
-from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rcl_interfaces.srv import DescribeParameters, ListParameters, SetParameters
 from rclpy.parameter import Parameter
 from ros_processes import Probe, Processes, node_command
 from sensor_msgs.msg import Image, JointState
@@ -121,14 +121,25 @@ def test_parameters_at_run_time(managed: Managed, parameter: str, value: object,
     assert bool(answer) == bool(reason)
 
 
-def test_every_number_has_a_unit_or_a_range(managed: Managed) -> None:
-    names = ["ramp_s", "max_input_age_s", "max_lead_rad", "lookahead_steps", "planner.samples"]
-    request = DescribeParameters.Request(names=names)
-    described = managed.ask(DescribeParameters, "planner_node/describe_parameters", request).descriptors
-    for descriptor in described:
-        assert descriptor.type in (ParameterType.PARAMETER_DOUBLE, ParameterType.PARAMETER_INTEGER)
-        assert len(descriptor.floating_point_range) + len(descriptor.integer_range) == 1, descriptor.name
-    assert [d.description.rpartition("[")[2] for d in described[:4]] == ["s]", "s]", "rad]", "steps]"]
+@pytest.mark.parametrize(
+    ("node", "shown"),
+    [
+        (
+            "planner_node",
+            {"ramp_s": "s", "max_lead_rad": "rad", "planner.deadline_ms": "ms", "planner.horizon": "blocks"},
+        ),
+        ("encoder_node", {"max_input_age_s": "s", "min_contrast": "of 255"}),
+        ("sim_node", {"tick_hz": "Hz", "image_size": "pixels"}),
+    ],
+)
+def test_every_number_has_a_range_and_its_unit(managed: Managed, node: str, shown: dict[str, str]) -> None:
+    listed = managed.ask(ListParameters, f"{node}/list_parameters", ListParameters.Request()).result.names
+    request = DescribeParameters.Request(names=listed)
+    described = managed.ask(DescribeParameters, f"{node}/describe_parameters", request).descriptors
+    numbers = [d for d in described if d.type in (ParameterType.PARAMETER_DOUBLE, ParameterType.PARAMETER_INTEGER)]
+    assert all(len(d.floating_point_range) + len(d.integer_range) == 1 for d in numbers), [d.name for d in numbers]
+    units = {d.name: d.description.rpartition(" [")[2].rstrip("]") for d in numbers}
+    assert {name: units[name] for name in shown} == shown
 
 
 def test_clean_up_releases_and_sigint_ends_every_state(managed: Managed) -> None:
@@ -147,7 +158,5 @@ def test_clean_up_releases_and_sigint_ends_every_state(managed: Managed) -> None
 
 def test_sigint_ends_an_unconfigured_node(managed: Managed) -> None:
     managed.processes.start(node_command("planner_node", autostart=False))
-    managed.status.clear()
-    managed.wait(lambda: "planner_node" in managed.status, "the planner")
-    assert managed.messages()["planner_node"] == "unconfigured"
+    managed.wait(lambda: managed.messages()["planner_node"] == "unconfigured", "the planner")
     assert [status for status, _ in managed.processes.interrupt()] == [0]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import joint_delta_space, random_model, small_model_config
+from conftest import SMALL_PATCH, joint_delta_space, random_model, random_patch_model, small_model_config
 from toy_training import write_bars
 
-from lewm_ros.config import ConfigError, EncoderConfig, PatchConfig, PatchTrainConfig, PlannerConfig, PredictorConfig
+from lewm_ros.config import ConfigError, EncoderConfig, PatchConfig, PatchTrainConfig, PlannerConfig
 from lewm_ros.model import patch_rollout
 from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from lewm_ros.model.patch import VJEPA2_AC, PatchWorldModel
@@ -20,27 +20,11 @@ from lewm_training.cli import main
 from lewm_training.dataset import EpisodeDataset
 from lewm_training.patch import PatchTrainer
 
-SMALL = PatchConfig(
-    encoder=EncoderConfig(image_size=32, patch_size=8, width=32, depth=1, heads=2),
-    predictor=PredictorConfig(depth=2, heads=2, head_dim=8, mlp_dim=32, dropout=0.0),
-    width=16,
-)
-
-
-def random_patch_model(history: int = 3) -> PatchWorldModel:
-    """Random everywhere, also where AdaLN-zero and the norms start from constants."""
-    torch.manual_seed(2)
-    model = PatchWorldModel(replace(SMALL, history=history)).eval()
-    with torch.no_grad():
-        for parameter in model.predictor.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
-
 
 def test_an_embedding_is_every_patch_token_normalised() -> None:
     model = random_patch_model()
     z = model.encode(torch.randn(3, 3, 32, 32))
-    assert z.shape == (3, 16 * 32) == (3, SMALL.embedding_dim)  # 4 x 4 patches of 32 features
+    assert z.shape == (3, 16 * 32) == (3, SMALL_PATCH.embedding_dim)  # 4 x 4 patches of 32 features
     tokens = z.unflatten(1, (16, 32))
     torch.testing.assert_close(tokens.mean(-1), torch.zeros(3, 16), atol=1e-5, rtol=0.0)
     torch.testing.assert_close(tokens.std(-1, correction=0), torch.ones(3, 16), atol=1e-3, rtol=0.0)
@@ -113,7 +97,7 @@ def test_the_same_planner_plans_with_it() -> None:
 
 def training(**changes: object) -> PatchTrainConfig:
     sizes = {"batch_size": 4, "epochs": 2, "steps_per_epoch": 3, "validation_fraction": 0.2, "validation_windows": 6}
-    return PatchTrainConfig(**{"model": SMALL, "precision": "fp32", **sizes, **changes})
+    return PatchTrainConfig(**{"model": SMALL_PATCH, "precision": "fp32", **sizes, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +138,12 @@ def test_the_encoder_can_be_that_of_a_world_model(dataset: EpisodeDataset, tmp_p
 
 def test_a_timm_model_must_be_what_the_configuration_says() -> None:
     tiny = EncoderConfig(image_size=32, patch_size=16, width=192)
-    model = PatchWorldModel(replace(SMALL, encoder=tiny, timm_name="vit_tiny_patch16_224"))
+    model = PatchWorldModel(replace(SMALL_PATCH, encoder=tiny, timm_name="vit_tiny_patch16_224"))
     assert model.encode(torch.randn(1, 3, 32, 32)).shape == (1, 4 * 192)
     with pytest.raises(ConfigError, match=r"set encoder\.patch_size to 16 and encoder\.width to 192"):
-        PatchWorldModel(replace(SMALL, timm_name="vit_tiny_patch16_224"))
+        PatchWorldModel(replace(SMALL_PATCH, timm_name="vit_tiny_patch16_224"))
     with pytest.raises(ConfigError, match="timm_name 'vit_of_nowhere': cannot be used"):
-        PatchWorldModel(replace(SMALL, timm_name="vit_of_nowhere"))
+        PatchWorldModel(replace(SMALL_PATCH, timm_name="vit_of_nowhere"))
 
 
 def test_commands_train_it_and_those_that_need_a_world_model_refuse_it(

@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 
 from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from lewm_ros.model.pixels import fit_frame, normalise_frame
-from lewm_ros.nodes.conversions import embedding_to_image, matrix_to_image
+from lewm_ros.nodes.conversions import embedding_to_image, matrix_to_image, ns_to_stamp
 from lewm_ros.nodes.diagnostics import Status, percentiles
 from lewm_ros.nodes.inference import Worker, declare_device
 from lewm_ros.nodes.inputs import Input
@@ -118,9 +118,7 @@ class EncoderNode(ManagedNode):
     def _on_image(self, message: Frame, info: dict[str, Any]) -> None:
         self._image.arrived(stamp_to_ns(message.header.stamp), info["publication_sequence_number"])
         if self.state == "active" and not self._image.mixed:
-            now = self.get_clock().now().to_msg()
             self._worker.put("image", Arrival(message, info["received_timestamp"]))
-            self._received.publish(TimeReference(header=message.header, time_ref=now, source=self.get_name()))
 
     def _on_goal_image(self, message: Image, info: dict[str, Any]) -> None:
         self._goal_image.arrived(stamp_to_ns(message.header.stamp))
@@ -140,6 +138,8 @@ class EncoderNode(ManagedNode):
                 self._current = message.header, embedding
                 self._embedding.publish(embedding_to_image(embedding, message.header))
                 self._around_network_s.append((time.time_ns() - received_ns) / NS_PER_S - self._network_s)
+                reference = TimeReference(header=message.header, time_ref=ns_to_stamp(received_ns), source="system")
+                self._received.publish(reference)
         if "goal_image" in pending:
             goal = pending["goal_image"].message
             if not goal.data:
@@ -161,7 +161,7 @@ class EncoderNode(ManagedNode):
         """RGB frame (height, width, 3) -> embedding (D,)."""
         model = self._checkpoint.model
         fitted = fit_frame(frame, model.config.encoder.image_size)
-        channels = np.moveaxis(fitted[::2, ::2], -1, 0).reshape(3, -1)
+        channels = np.moveaxis(fitted[::4, ::4], -1, 0).reshape(3, -1)
         if np.ptp(channels, axis=1).max() < min_contrast:
             raise ValueError(
                 f"the frame is black or blank (values differ by less than {min_contrast}); check lens, light, exposure"

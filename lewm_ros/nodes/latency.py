@@ -11,6 +11,7 @@ import numpy as np
 
 from lewm_ros.observation.stamps import NS_PER_S
 
+STAMPED = "stamped"
 EVENTS = ("received", "encoded", "planned", "commanded")
 KEPT_FRAMES = 100
 KEPT_PLANS = 100_000
@@ -19,28 +20,27 @@ KEPT_PLANS = 100_000
 class LatencyTrace:
     """Times of the events of each planned frame, in seconds since the frame's stamp.
 
-    Events are given in wall time (ns since the epoch) on one machine. What the stamps' clock says is used only for the
-    age of a frame on receipt, so that simulated time does no harm.
+    Events are given in wall time (ns since the epoch) on one machine, in any order. What the stamps' clock says is used
+    only for the age of a frame on receipt, so that simulated time does no harm.
     """
 
     def __init__(self) -> None:
-        self._frames: OrderedDict[int, dict[str, float]] = OrderedDict()
-        self._origins_ns: dict[int, int] = {}
+        self._frames: OrderedDict[int, dict[str, int]] = OrderedDict()
         self._waiting: tuple[int, int] | None = None
         self.plans: deque[list[float]] = deque(maxlen=KEPT_PLANS)
 
     def received(self, stamp_ns: int, age_ns: int, wall_ns: int) -> None:
         """The encoder has received a frame."""
-        while len(self._frames) >= KEPT_FRAMES:
-            old, _ = self._frames.popitem(last=False)
-            del self._origins_ns[old]
-        self._frames[stamp_ns] = {"received": age_ns / NS_PER_S}
-        self._origins_ns[stamp_ns] = wall_ns - age_ns
+        self.mark(stamp_ns, STAMPED, wall_ns - age_ns)
+        self.mark(stamp_ns, "received", wall_ns)
 
     def mark(self, stamp_ns: int, event: str, wall_ns: int) -> None:
-        """Another of the `EVENTS` has happened to a frame; frames that were not received are not traced."""
-        if stamp_ns in self._frames:
-            self._frames[stamp_ns][event] = (wall_ns - self._origins_ns[stamp_ns]) / NS_PER_S
+        """Another of the `EVENTS` has happened to a frame."""
+        if stamp_ns not in self._frames:
+            while len(self._frames) >= KEPT_FRAMES:
+                self._frames.popitem(last=False)
+            self._frames[stamp_ns] = {}
+        self._frames[stamp_ns][event] = wall_ns
 
     def adopted(self, stamp_ns: int, block: int) -> None:
         """The plan of a frame is in force from a block on; a plan that never came into force is not traced."""
@@ -52,9 +52,9 @@ class LatencyTrace:
             return
         stamp_ns, self._waiting = self._waiting[0], None
         self.mark(stamp_ns, "commanded", wall_ns)
-        times = self._frames.get(stamp_ns, {})
-        if len(times) == len(EVENTS):
-            self.plans.append([times[event] for event in EVENTS])
+        times_ns = self._frames[stamp_ns]
+        if len(times_ns) == 1 + len(EVENTS):
+            self.plans.append([(times_ns[event] - times_ns[STAMPED]) / NS_PER_S for event in EVENTS])
 
     def summary(self) -> dict[str, dict[str, float]]:
         """p50, p95 and p99 of each event, in seconds since the image; empty without a plan."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
@@ -30,11 +30,11 @@ class Field:
 class Setting(Generic[V]):
     """A declared parameter; calling it gives its present value."""
 
-    def __init__(self, node: Node, name: str) -> None:
-        self._node, self.name = node, name
+    def __init__(self, values: Mapping[str, Any], name: str) -> None:
+        self._values, self.name = values, name
 
     def __call__(self) -> V:
-        return self._node.get_parameter(self.name).value
+        return self._values[self.name]
 
 
 class Parameters:
@@ -50,6 +50,8 @@ class Parameters:
     def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
         self._node, self._is_configured = node, is_configured
         self._fixed: set[str] = set()
+        # They are read at every frame and every command: too often for rclpy's own look-up.
+        self._values: dict[str, Any] = {}
         self._choices: dict[str, tuple[str, ...]] = {}
         self._sizes: dict[str, int] = {}
 
@@ -91,7 +93,8 @@ class Parameters:
                 raise ConfigError(f"parameter {name}: must be {size} finite numbers")
         if not live:
             self._fixed.add(name)
-        return Setting(self._node, name)
+        self._values[name] = value
+        return Setting(self._values, name)
 
     def declare_config(self, prefix: str, config: type[T], fields: dict[str, Field]) -> Callable[[], T]:
         """A configuration dataclass of scalars, each of its fields a parameter `PREFIX.FIELD` with the field's default.
@@ -118,6 +121,10 @@ class Parameters:
                 known = sorted(self._node.get_parameters_by_prefix(""))
                 raise ConfigError(f"parameter '{name}' is unknown; known: {', '.join(known)}")
         self._node.add_on_set_parameters_callback(self._judge)
+        self._node.add_post_set_parameters_callback(self._keep)
+
+    def _keep(self, changes: list[Parameter]) -> None:
+        self._values.update({change.name: change.value for change in changes if change.name in self._values})
 
     def _judge(self, changes: list[Parameter]) -> SetParametersResult:
         for change in changes:

@@ -53,6 +53,7 @@ class PlannerInputs:
         self._all = (self.goal, self.embedding, self.joints)
         self._checkpoint, self._guard, self._trace, self._use_embedding = checkpoint, guard, trace, on_embedding
         self._frozen = FrozenWatch(frozen_frames)
+        self._clock = node.get_clock()
         self._dimension = checkpoint.model.config.embedding_dim
         self._model_error = ""
         node.create_subscription(Image, "embedding", self._on_embedding, RELIABLE)
@@ -84,9 +85,11 @@ class PlannerInputs:
             self._frozen.saw(stamp_ns, embedding, self.joints.stamp_ns, self.joints.value)
         self._use_embedding(stamp_ns, embedding)
 
-    def _on_received(self, message: TimeReference, info: dict[str, Any]) -> None:
-        stamp_ns = stamp_to_ns(message.header.stamp)
-        self._trace.received(stamp_ns, stamp_to_ns(message.time_ref) - stamp_ns, info["source_timestamp"])
+    def _on_received(self, message: TimeReference) -> None:
+        stamp_ns, received_ns = stamp_to_ns(message.header.stamp), stamp_to_ns(message.time_ref)
+        # In simulated time, a frame comes when the clock says that it is taken.
+        age_ns = 0 if self._clock.ros_time_is_active else received_ns - stamp_ns
+        self._trace.received(stamp_ns, age_ns, received_ns)
 
     def _on_goal(self, message: Image) -> None:
         self.goal.arrived(stamp_to_ns(message.header.stamp))

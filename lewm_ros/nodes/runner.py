@@ -15,6 +15,9 @@ from rclpy.signals import SignalHandlerOptions
 from lewm_ros.nodes.managed_node import USER_ERRORS, ManagedNode
 
 BAD_INPUT = 2
+SWITCH_INTERVAL_S = 5e-5
+"""After which a thread hands the interpreter over to one that waits. With Python's 5 ms, a frame that has come waits
+while the executor gets ready for the next one, and a command that is due waits for a plan."""
 
 
 def run(nodes: Mapping[str, Callable[[], ManagedNode]], args: Sequence[str] | None = None) -> int:
@@ -30,6 +33,7 @@ def run(nodes: Mapping[str, Callable[[], ManagedNode]], args: Sequence[str] | No
     # The signals end the loop between two callbacks, with ROS still up, so that nodes can say goodbye. No time-out is
     # needed for that: the timers of the diagnostics wake the loop.
     stop = threading.Event()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with contextlib.ExitStack() as at_end:
         for number in (signal.SIGINT, signal.SIGTERM):
             at_end.callback(signal.signal, number, signal.signal(number, lambda *_: stop.set()))
