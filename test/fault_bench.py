@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
-from ros_processes import Probe, Processes, node_command
+from ros_processes import SMALL_SEARCH, Probe, Processes, node_command
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool, Float64MultiArray, Header, String
@@ -154,14 +154,7 @@ class FaultBench(Probe):
         self._start("encoder_node")
 
     def start_planner(self) -> None:
-        small = {
-            "planner__solver": "cem",
-            "planner__samples": 16,
-            "planner__elites": 4,
-            "planner__iterations": 2,
-            "planner__horizon": 2,
-        }
-        self._start("planner_node", command_interface=self._interface, ramp_s=RAMP_S, **small)
+        self._start("planner_node", command_interface=self._interface, ramp_s=RAMP_S, **SMALL_SEARCH)
 
     def process(self, name: str) -> Any:
         """The process of a node."""

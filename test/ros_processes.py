@@ -22,6 +22,15 @@ from std_srvs.srv import SetBool, Trigger
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 120.0
 
+SMALL_SEARCH = {
+    "planner__solver": "cem",
+    "planner__samples": 16,
+    "planner__elites": 4,
+    "planner__iterations": 2,
+    "planner__horizon": 2,
+}
+"""Parameters of a search that takes next to no time."""
+
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(10 + os.getpid() % 90)
 

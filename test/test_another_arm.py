@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
-from ros_processes import Probe, Processes, node_command
+from ros_processes import SMALL_SEARCH, Probe, Processes, node_command
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
@@ -86,7 +86,6 @@ class Arm(Probe):
 def arm(checkpoint_path: Path) -> Iterator[Arm]:
     processes = Processes()
     home_m = franka_kinematics().tip_positions_m(np.array(PANDA.home_rad))
-    small = {"planner__solver": "cem", "planner__samples": 16, "planner__elites": 4, "planner__iterations": 2}
     command = node_command(
         "planner_node",
         checkpoint=checkpoint_path,
@@ -98,7 +97,7 @@ def arm(checkpoint_path: Path) -> Iterator[Arm]:
         workspace_high_m=str((home_m + 0.03).tolist()),
         ramp_s=0.0,
         max_input_age_s=5.0,
-        **small,
+        **SMALL_SEARCH,
     )
     processes.start(command)
     arm = Arm(processes)

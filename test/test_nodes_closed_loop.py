@@ -16,7 +16,7 @@ import torch
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_processes import ROOT, TIMEOUT_S, Probe, Processes, node_command
+from ros_processes import ROOT, SMALL_SEARCH, TIMEOUT_S, Probe, Processes, node_command
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64MultiArray, String
@@ -72,16 +72,9 @@ def loop(checkpoint_path: Path) -> Iterator[Loop]:
     processes = Processes()
     probe = Probe(processes)
     shared = {"checkpoint": checkpoint_path, "device": "cpu", "use_sim_time": True}
-    small = {
-        "planner__solver": "cem",
-        "planner__samples": 16,
-        "planner__elites": 4,
-        "planner__iterations": 2,
-        "planner__horizon": 2,
-    }
     processes.start(node_command("sim_node", image_size=32, seed=3))
     processes.start(node_command("encoder_node", **shared))
-    processes.start(node_command("planner_node", **shared, **small))
+    processes.start(node_command("planner_node", **shared, **SMALL_SEARCH))
     for message, topic in (
         (Clock, "/clock"),
         (Image, "image"),

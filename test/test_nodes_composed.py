@@ -17,19 +17,11 @@ pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the ext
 from conftest import joint_delta_space, random_patch_model
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from ros_processes import ROOT, TIMEOUT_S, Probe, Processes, node_command, nodes_command
+from ros_processes import ROOT, SMALL_SEARCH, TIMEOUT_S, Probe, Processes, node_command, nodes_command
 from sensor_msgs.msg import Image
 from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
-
-SMALL = {
-    "planner__solver": "cem",
-    "planner__samples": 16,
-    "planner__elites": 4,
-    "planner__iterations": 2,
-    "planner__horizon": 2,
-}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +40,7 @@ def run_composed(checkpoint: Path) -> Iterator[Probe]:
     probe = Probe(processes)
     shared = {"checkpoint": checkpoint, "device": "cpu", "use_sim_time": True}
     processes.start(node_command("sim_node", image_size=32, goal_period_s=1.0))
-    processes.start(nodes_command({"encoder_node": shared, "planner_node": shared | SMALL}))
+    processes.start(nodes_command({"encoder_node": shared, "planner_node": shared | SMALL_SEARCH}))
     for message, topic in ((Image, "embedding"), (JointTrajectory, "joint_trajectory")):
         probe.listen(message, topic)
     try:

@@ -15,7 +15,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the ext
 
 from conftest import joint_delta_space, random_model
 from diagnostic_msgs.msg import DiagnosticStatus
-from ros_processes import TIMEOUT_S, Probe, Processes, node_command
+from ros_processes import SMALL_SEARCH, TIMEOUT_S, Probe, Processes, node_command
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, String
 
@@ -138,13 +138,6 @@ def arm(checkpoint_path: Path) -> Iterator[Arm]:
     processes = Processes()
     probe = Probe(processes)
     processes.start(node_command("encoder_node", checkpoint=checkpoint_path, device="cpu"))
-    small = {
-        "planner__solver": "cem",
-        "planner__samples": 8,
-        "planner__elites": 2,
-        "planner__iterations": 1,
-        "planner__horizon": 2,
-    }
     aside = [
         part
         for topic, heard in (
@@ -160,7 +153,7 @@ def arm(checkpoint_path: Path) -> Iterator[Arm]:
         device="cpu",
         command_interface="commands",
         max_input_age_s=2.0,
-        **small,
+        **SMALL_SEARCH,
     )
     processes.start([*planner, *aside])
     probe.listen(Float64MultiArray, "commands")

@@ -13,7 +13,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the ext
 pytest.importorskip("mink", reason="needs mink: pip install 'lewm_ros[ik]'")
 
 from conftest import joint_delta_space, random_model
-from ros_processes import Probe, Processes, node_command, nodes_command
+from ros_processes import SMALL_SEARCH, Probe, Processes, node_command, nodes_command
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64
 from trajectory_msgs.msg import JointTrajectory
@@ -32,13 +32,10 @@ def probe(tmp_path: Path) -> Iterator[Probe]:
     space = replace(joint_delta_space(), kind="ee_delta", limit=(0.005,) * 6 + (1.0,))
     shared = {"checkpoint": save_checkpoint(Checkpoint(random_model(), space), tmp_path / "hand"), "device": "cpu"}
     shared["use_sim_time"] = True
-    small = {"planner__samples": 8, "planner__elites": 2, "planner__iterations": 1, "planner__horizon": 2}
     processes = Processes()
     probe = Probe(processes)
     processes.start(node_command("sim_node", image_size=32, goal_period_s=1.0))
-    processes.start(
-        nodes_command({"encoder_node": shared, "planner_node": shared | small | {"planner__solver": "cem"}})
-    )
+    processes.start(nodes_command({"encoder_node": shared, "planner_node": shared | SMALL_SEARCH}))
     for message, topic in (
         (JointState, "joint_states"),
         (JointTrajectory, "joint_trajectory"),

@@ -14,7 +14,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import DescribeParameters, ListParameters, SetParameters
 from rclpy.parameter import Parameter
-from ros_processes import Probe, Processes, node_command
+from ros_processes import SMALL_SEARCH, Probe, Processes, node_command
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
@@ -50,14 +50,9 @@ def managed(checkpoint_path: Path) -> Iterator[Managed]:
     probe = Managed(processes)
     processes.start(node_command("sim_node", autostart=False, image_size=32, goal_period_s=1.0))
     processes.start(node_command("encoder_node", autostart=False, device="cpu", checkpoint="/nowhere/model"))
-    small = {
-        "planner__solver": "cem",
-        "planner__samples": 8,
-        "planner__elites": 2,
-        "planner__iterations": 1,
-        "planner__horizon": 2,
-    }
-    processes.start(node_command("planner_node", autostart=False, device="cpu", checkpoint=checkpoint_path, **small))
+    processes.start(
+        node_command("planner_node", autostart=False, device="cpu", checkpoint=checkpoint_path, **SMALL_SEARCH)
+    )
     for message, topic in ((Image, "image"), (JointState, "joint_states"), (Image, "embedding")):
         probe.listen(message, topic)
     probe.listen(String, "model_info", LATCHED)

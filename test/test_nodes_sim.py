@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the ext
 
 from conftest import joint_delta_space, random_model
 from geometry_msgs.msg import PoseStamped, TwistStamped
-from ros_processes import Probe, Processes, node_command
+from ros_processes import SMALL_SEARCH, Probe, Processes, node_command
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64
 
@@ -30,15 +30,11 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
     space = replace(joint_delta_space(), kind="ee_delta", limit=(0.005,) * 6 + (1.0,))
     hand = Checkpoint(random_model(), space)
     path = save_checkpoint(hand, tmp_path_factory.mktemp("checkpoint") / "hand")
-    small = {"planner__samples": 8, "planner__elites": 2, "planner__iterations": 1, "planner__horizon": 2}
+    planner = {"checkpoint": path, "device": "cpu", "command_interface": "twist", "use_sim_time": True}
     processes = Processes()
     probe = Probe(processes)
     processes.start(node_command("sim_node", image_size=32, goal_period_s=0.5))
-    processes.start(
-        node_command(
-            "planner_node", checkpoint=path, device="cpu", command_interface="twist", use_sim_time=True, **small
-        )
-    )
+    processes.start(node_command("planner_node", **planner, **SMALL_SEARCH))
     for message, topic in (
         (Image, "image"),
         (JointState, "joint_states"),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage, Image, TimeReference
+from sensor_msgs.msg import Image, TimeReference
 from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
 
@@ -20,14 +20,14 @@ from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoi
 from lewm_ros.model.pixels import fit_frame, normalise_frame
 from lewm_ros.nodes.conversions import embedding_to_image, matrix_to_image, ns_to_stamp
 from lewm_ros.nodes.diagnostics import Status, percentiles
+from lewm_ros.nodes.image_transport import CameraMessage, declare_transport
 from lewm_ros.nodes.inference import Worker, declare_device
 from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
-from lewm_ros.observation.images import compressed_to_rgb, image_to_rgb
+from lewm_ros.observation.images import image_to_rgb
 from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 
-Frame = Image | CompressedImage
 Embedding = NDArray[np.float32]
 
 LOG_PERIOD_S = 5.0
@@ -38,7 +38,7 @@ KEPT_FRAMES = 200
 class Arrival(NamedTuple):
     """A frame, and when the middleware received it, in wall time."""
 
-    message: Frame
+    message: CameraMessage
     received_ns: int
 
 
@@ -50,12 +50,7 @@ class EncoderNode(ManagedNode):
         declare = self.parameters.declare
         self._path = declare("checkpoint", "default", "'default' or the path of a checkpoint's NAME.json")
         self._choose_device = declare_device(self.parameters)
-        self._transport = declare(
-            "image_transport",
-            "raw",
-            "raw: topic image; compressed: topic image/compressed",
-            choices=("raw", "compressed"),
-        )
+        self._choose_transport = declare_transport(self.parameters)
         self._max_age_s = declare(
             "max_input_age_s", 0.4, "oldest frame that counts as current", unit="s", low=0.01, high=60.0, live=True
         )
@@ -80,10 +75,8 @@ class EncoderNode(ManagedNode):
         self.diagnostics.hardware_id = self._checkpoint.identity
         self._network_s = 0.0
         self._encode(np.zeros((8, 8, 3), np.uint8))  # so that the first frame is as fast as the others
-        raw = self._transport() == "raw"
-        self._to_rgb: Callable[[Frame], NDArray[np.uint8]] = image_to_rgb if raw else compressed_to_rgb
-        topic = "image" if raw else "image/compressed"
-        self._image: Input[Embedding] = Input(topic, self._max_age_s)
+        self._transport = self._choose_transport()
+        self._image: Input[Embedding] = Input(self._transport.topic, self._max_age_s)
         self._goal_image: Input[Embedding] = Input("goal_image")
         self._goal: Arrival | None = None
         self._current: tuple[Header, Embedding] | None = None
@@ -95,7 +88,7 @@ class EncoderNode(ManagedNode):
         self._goal_embedding = self.create_lifecycle_publisher(Image, "goal_embedding", LATCHED)
         self._model_info = self.create_lifecycle_publisher(String, "model_info", LATCHED)
         self._worker = Worker(self._handle, self.get_logger().error)
-        self.create_subscription(Image if raw else CompressedImage, topic, self._on_image, NEWEST_FRAME)
+        self.create_subscription(self._transport.kind, self._transport.topic, self._on_image, NEWEST_FRAME)
         self.create_subscription(Image, "goal_image", self._on_goal_image, LATCHED)
         self.create_service(Trigger, "~/set_goal_from_current", self._set_goal_from_current)
 
@@ -115,7 +108,7 @@ class EncoderNode(ManagedNode):
 
     # Frames and goals
 
-    def _on_image(self, message: Frame, info: dict[str, Any]) -> None:
+    def _on_image(self, message: CameraMessage, info: dict[str, Any]) -> None:
         self._image.arrived(stamp_to_ns(message.header.stamp), info["publication_sequence_number"])
         if self.state == "active" and not self._image.mixed:
             self._worker.put("image", Arrival(message, info["received_timestamp"]))
@@ -130,9 +123,9 @@ class EncoderNode(ManagedNode):
         """Encode what is pending; runs in the inference thread."""
         # The frame first: once a goal's embedding is out, no frame older than the goal follows it.
         if "image" in pending:
-            message, received_ns = pending["image"]
+            (message, received_ns), to_rgb = pending["image"], self._transport.to_rgb
             started_s = time.monotonic()
-            embedding = self._read(self._image, lambda: self._encode(self._to_rgb(message), self._min_contrast()))
+            embedding = self._read(self._image, lambda: self._encode(to_rgb(message), self._min_contrast()))
             if embedding is not None:
                 self._latencies_s.append(time.monotonic() - started_s)
                 self._current = message.header, embedding

@@ -10,23 +10,23 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import Float64, String
 
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.model.pixels import fit_frame
+from lewm_ros.nodes.image_transport import CameraMessage, Transport
 from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.planner_inputs import encoder_mismatch
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
 from lewm_ros.observation.embeddings import image_to_embedding
 from lewm_ros.observation.gallery import Pairs
-from lewm_ros.observation.images import compressed_to_rgb, image_to_rgb
+from lewm_ros.observation.images import image_to_rgb
 from lewm_ros.observation.stamps import stamp_to_ns
 
 T = TypeVar("T")
 Frame = NDArray[np.uint8]
 Vector = NDArray[np.float32]
-Camera = Image | CompressedImage
 
 PREDICTED = "planner_node/predicted_embedding"
 LOG_PERIOD_S = 5.0
@@ -65,7 +65,7 @@ class ViewInputs:
     Args:
         node: subscribes.
         checkpoint: what the inputs must fit.
-        is_raw: whether frames come as they are, or compressed.
+        transport: of the camera's frames.
         max_age_s: oldest frame that counts as current.
         on_pair: called with the stamp, the message and the embedding (D,) of every frame for which both came.
     """
@@ -74,25 +74,24 @@ class ViewInputs:
         self,
         node: Node,
         checkpoint: Checkpoint,
-        is_raw: bool,
+        transport: Transport,
         max_age_s: Callable[[], float],
-        on_pair: Callable[[int, Camera, Vector], None],
+        on_pair: Callable[[int, CameraMessage, Vector], None],
     ) -> None:
-        kind, topic = (Image, "image") if is_raw else (CompressedImage, "image/compressed")
-        self._to_rgb: Callable[[Camera], Frame] = image_to_rgb if is_raw else compressed_to_rgb
+        self._to_rgb = transport.to_rgb
         self._node, self._checkpoint, self._on_pair = node, checkpoint, on_pair
-        self.image: Input[Frame] = Input(topic, max_age_s)
-        self.newest: Camera | None = None
+        self.image: Input[Frame] = Input(transport.topic, max_age_s)
+        self.newest: CameraMessage | None = None
         self.goal: Goal | None = None
         self.predicted: Recent[tuple[int, Vector]] = Recent()
         self.cost: Recent[float] = Recent()
         self.surprise: Recent[float] = Recent()
         self._goal_image: Input[Frame] = Input("goal_image")
         self._embeddings = {name: Input[Vector](name) for name in ("embedding", "goal_embedding", PREDICTED)}
-        self._seen: Pairs[Camera, Vector] = Pairs(PAIRED_FRAMES)
+        self._seen: Pairs[CameraMessage, Vector] = Pairs(PAIRED_FRAMES)
         self._goals: Pairs[Image, Vector] = Pairs(1)
         self._model_error = ""
-        node.create_subscription(kind, topic, self._on_image, NEWEST_FRAME)
+        node.create_subscription(transport.kind, transport.topic, self._on_image, NEWEST_FRAME)
         node.create_subscription(Image, "embedding", self._on_embedding, RELIABLE)
         node.create_subscription(Image, "goal_image", self._on_goal_image, LATCHED)
         node.create_subscription(Image, "goal_embedding", self._on_goal_embedding, LATCHED)
@@ -101,7 +100,7 @@ class ViewInputs:
         node.create_subscription(Float64, "planner_node/plan_cost", lambda m: self.cost.put(m.data), RELIABLE)
         node.create_subscription(Float64, "planner_node/surprise", lambda m: self.surprise.put(m.data), RELIABLE)
 
-    def frame(self, message: Camera) -> Frame | None:
+    def frame(self, message: CameraMessage) -> Frame | None:
         """A frame of the camera as RGB (height, width, 3); None if it cannot be read."""
         return self._read(self.image, lambda: self._fitted(self._to_rgb(message)))
 
@@ -116,7 +115,7 @@ class ViewInputs:
         sources = (self.image, *self._embeddings.values())
         return {key: value for source in sources for key, value in source.report(now_ns).items()}
 
-    def _on_image(self, message: Camera) -> None:
+    def _on_image(self, message: CameraMessage) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
         self.image.arrived(stamp_ns)
         self.newest = message
@@ -152,7 +151,9 @@ class ViewInputs:
         if shown is not None:
             self._see_goal(shown, embedding, to_rgb)
 
-    def _see_goal(self, message: Camera, embedding: Vector | None, to_rgb: Callable[[Camera], Frame]) -> None:
+    def _see_goal(
+        self, message: CameraMessage, embedding: Vector | None, to_rgb: Callable[[CameraMessage], Frame]
+    ) -> None:
         frame = self._read(self._goal_image, lambda: self._fitted(to_rgb(message)))
         self.goal = None if frame is None else Goal(frame, embedding)
 

@@ -15,10 +15,11 @@ from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
 from lewm_ros.model.pixels import fit_frame, normalise_pixels
 from lewm_ros.nodes.conversions import rgb_to_image
 from lewm_ros.nodes.diagnostics import Status
+from lewm_ros.nodes.image_transport import CameraMessage, declare_transport
 from lewm_ros.nodes.inference import declare_device
 from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.qos import NEWEST
-from lewm_ros.nodes.view_inputs import Camera, ViewInputs
+from lewm_ros.nodes.view_inputs import ViewInputs
 from lewm_ros.observation.gallery import Gallery, Nearest, read_frames
 from lewm_ros.observation.panels import Panel, draw_panels
 from lewm_ros.observation.stamps import NS_PER_S
@@ -41,12 +42,7 @@ class ViewNode(ManagedNode):
         declare = self.parameters.declare
         self._path = declare("checkpoint", "default", "'default' or the path of a checkpoint's NAME.json")
         self._choose_device = declare_device(self.parameters)
-        self._transport = declare(
-            "image_transport",
-            "raw",
-            "raw: topic image; compressed: topic image/compressed",
-            choices=("raw", "compressed"),
-        )
+        self._transport = declare_transport(self.parameters)
         self._gallery_path = declare("gallery", "", "HDF5 dataset whose frames are shown; empty: frames that come in")
         self._gallery_frames = declare("gallery_frames", 500, "real frames kept", unit="frames", low=1, high=100_000)
         self._gallery_hz = declare(
@@ -68,8 +64,7 @@ class ViewNode(ManagedNode):
         self.diagnostics.hardware_id = checkpoint.identity
         self._gallery = self._make_gallery(checkpoint)
         self._gallery_stamp_ns: int | None = None
-        is_raw = self._transport() == "raw"
-        self._inputs = ViewInputs(self, checkpoint, is_raw, self._max_age_s, self._keep)
+        self._inputs = ViewInputs(self, checkpoint, self._transport(), self._max_age_s, self._keep)
         self._annotated = self.create_lifecycle_publisher(Image, "~/annotated_image", NEWEST)
         # A steady clock, so that pictures come even if simulated time stands still.
         self.create_timer(1.0 / self._view_hz(), self._show, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -94,7 +89,7 @@ class ViewNode(ManagedNode):
                 gallery.add(frame, embedding)
         return gallery
 
-    def _keep(self, stamp_ns: int, message: Camera, embedding: Vector) -> None:
+    def _keep(self, stamp_ns: int, message: CameraMessage, embedding: Vector) -> None:
         """Take a frame that came in into the gallery, if it is time for another one."""
         last_ns = self._gallery_stamp_ns
         too_soon = last_ns is not None and abs(stamp_ns - last_ns) < NS_PER_S / self._gallery_hz()
