@@ -12,7 +12,7 @@ from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 
 PERIOD_S = 1.0
-REFRESH_S = 0.2
+REFRESH_S = 0.1
 
 
 class Status(NamedTuple):
