@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 import torch
 from conftest import joint_delta_space
 
-from lewm_ros.config import ProposalConfig
+from lewm_ros.config import ConfigError, ProposalConfig
 from lewm_ros.model import LeWorldModel
-from lewm_ros.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lewm_ros.model.checkpoint import CheckpointError, ErrorSpread, load_checkpoint, save_checkpoint
 from lewm_ros.model.proposal import Proposal
 
 
@@ -98,3 +99,15 @@ def _refused(path: Path, *words: str) -> None:
     message = str(error.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+def test_surprise_is_relative_to_the_change_that_was_predicted() -> None:
+    # An error of e^-4 is to be expected of a change of 1, and 3 times the logarithm more or less of other changes.
+    spread = ErrorSpread(intercept=-4.0, slope=3.0, std=0.5, least_change=math.exp(-1.0))
+    assert spread.surprise(math.exp(-4.0), 1.0) == pytest.approx(0.0)
+    assert spread.surprise(math.exp(-3.0), 1.0) == pytest.approx(2.0), "(-3 - -4) / 0.5"
+    assert spread.surprise(math.exp(-1.0), math.e) == pytest.approx(0.0)
+    assert spread.surprise(math.exp(-7.0), 1e-9) == pytest.approx(0.0), "as a change of e^-1"
+    assert math.isfinite(spread.surprise(0.0, 0.0))
+    with pytest.raises(ConfigError, match="std: must be above 0"):
+        ErrorSpread(0.0, 1.0, 0.0, 1.0)

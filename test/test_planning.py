@@ -77,12 +77,16 @@ def test_after_the_last_planned_block_the_robot_rests() -> None:
     np.testing.assert_array_equal(loop.actions(1 + SEARCH.horizon), np.zeros((5, 7)))
 
 
-def test_surprise_is_the_error_of_the_last_prediction() -> None:
+def test_the_last_prediction_is_compared_with_what_is_seen() -> None:
     loop = planner()
     assert loop.observe(0, torch.zeros(7)) is None
     loop.adopt(loop.decide(0, torch.ones(7)), first_free=1)
     # Block 0 is rest, whose z-score is 0 here, so the model expects to see the same place; it sees a step of 2.
-    assert loop.observe(1, torch.full((7,), 2.0)) == pytest.approx(4.0, rel=1e-5)
+    seen = loop.observe(1, torch.full((7,), 2.0))
+    assert (seen.error, seen.change) == (pytest.approx(4.0, rel=1e-5), pytest.approx(0.0, abs=1e-9))
+    loop.decide(1, torch.ones(7))
+    moved = loop.observe(2, torch.full((7,), 2.0))
+    assert moved.change == pytest.approx(moved.error), "it sees the same place again, so both compare with that one"
 
 
 def test_where_a_plan_is_expected_to_lead() -> None:
@@ -246,8 +250,7 @@ def test_joint_positions_that_are_not_finite_are_refused() -> None:
 
 
 def test_surprise_counts_when_it_lasts() -> None:
-    watch = SurpriseWatch(mean=2.0, std=0.5, threshold=3.0, steps=3)
-    assert watch.normalise(4.0) == 4.0, "(4 - 2) / 0.5"
+    watch = SurpriseWatch(threshold=3.0, steps=3)
     for score in (4.0, 4.0, 2.9, 4.0, 4.0):
         watch.saw(score)
     assert watch.problem == ""
@@ -258,7 +261,7 @@ def test_surprise_counts_when_it_lasts() -> None:
 
 
 def test_a_single_surprise_is_spoken_of_for_a_while() -> None:
-    watch = SurpriseWatch(mean=0.0, std=1.0, threshold=3.0, steps=1)
+    watch = SurpriseWatch(threshold=3.0, steps=1)
     watch.saw(4.0)
     for _ in range(SurpriseWatch.HELD_STEPS - 1):
         watch.saw(0.0)

@@ -11,7 +11,7 @@ from toy_training import toy_trainer, write_bars
 
 from lewm_training.batch_norm import batch_norms, batch_statistics, settle_batch_norm
 from lewm_training.train import Trainer
-from lewm_training.validation import effective_rank, spread, warnings_about
+from lewm_training.validation import effective_rank, error_spread, spread, warnings_about
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +91,18 @@ def test_a_dataset_without_labels_is_trained_on_without_probes(tmp_path: Path) -
     checkpoint = toy_trainer(write_bars(tmp_path, labels=False), tmp_path / "run", epochs=1).run()
     assert not any(name.startswith("probe/") for name in checkpoint.provenance["metrics"])
     assert checkpoint.action_space.known_low == ()
+
+
+def test_the_spread_of_errors_is_a_line_through_logarithms() -> None:
+    rng = np.random.default_rng(0)
+    changes = np.exp(rng.normal(size=4000))
+    errors = np.exp(-3.0 + 0.8 * np.log(changes) + 0.5 * rng.normal(size=4000))
+    spread = error_spread(errors, changes)
+    assert (spread.intercept, spread.slope, spread.std) == (
+        pytest.approx(-3.0, abs=0.03),
+        pytest.approx(0.8, abs=0.03),
+        pytest.approx(0.5, abs=0.02),
+    )
+    assert spread.least_change == pytest.approx(np.exp(-2.33), rel=0.1), "the normal distribution's first percentile"
+    constant = error_spread(np.full(3, 0.1), np.full(3, 0.2))
+    assert constant.surprise(0.1, 0.2) == pytest.approx(0.0, abs=1e-6)

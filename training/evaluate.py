@@ -135,7 +135,7 @@ def _run_episode(
         episode.plan_latency_s.append(time.perf_counter() - started)
         planner.adopt(decision, first_free=block + 1)
         episode.cost.append(decision.cost)
-        episode.surprise.append(math.nan if surprise is None else surprise)
+        episode.surprise.append(math.nan if surprise is None else surprise.error)
         for action in planner.actions(block):
             apply_action(arm, planner.action_space.kind, action)
             episode.distance_m.append(task.distance_m(arm, problem))

@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,8 @@ class Trainer:
             "torch": machine["torch"],
             "metrics": newest,
         }
-        error = ErrorSpread(newest["validation/error_mean"], newest["validation/error_std"]) if newest else None
+        names = [item.name for item in fields(ErrorSpread)]
+        error = ErrorSpread(**{name: newest[f"validation/error_{name}"] for name in names}) if newest else None
         return Checkpoint(self.evaluated, self.action_space, error=error, name="model", provenance=provenance)
 
     def learning_rate(self, step: int) -> float:

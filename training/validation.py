@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lewm_ros.config import TrainConfig
 from lewm_ros.model import LeWorldModel, SIGReg
+from lewm_ros.model.checkpoint import LEAST_ERROR, ErrorSpread
 from lewm_training.batch_norm import batch_statistics
 from lewm_training.probe import light_probe
 from lewm_training.windows import WindowReader
@@ -24,6 +25,12 @@ DISAGREEMENT = 0.5
 
 FALL = 0.5
 """Of a collapse monitor's best so far: below that share of it, a warning."""
+
+LEAST_CHANGE_QUANTILE = 0.01
+"""Of predicted changes: what is smaller says no more about the error."""
+
+LEAST_STD = 1e-3
+"""Of the logarithm of errors, for data too few to tell."""
 
 COLLAPSE_MONITORS = ("effective_rank", "mean_std", "min_std")
 
@@ -93,10 +100,10 @@ class Validation:
         sigreg = SIGReg(self.config.sigreg).to(z.device)
         directions = sigreg.draw_directions(z.shape[-1], torch.Generator().manual_seed(self.seed))
         pieces = z.transpose(0, 1).tensor_split(max(1, len(z) // self.config.batch_size), dim=1)
-        errors = (model.predict(z[:, :-1], actions[:, :history])[:, -1] - z[:, -1]).float().square().mean(-1)
+        predicted = model.predict(z[:, :-1], actions[:, :history])[:, -1].float()
+        errors, changes = ((predicted - z[:, k]).square().mean(-1).cpu().numpy() for k in (-1, -2))
         return {
-            "validation/error_mean": float(errors.mean()),
-            "validation/error_std": float(errors.std()),
+            **{f"validation/error_{key}": value for key, value in asdict(error_spread(errors, changes)).items()},
             "validation/prediction": _prediction_error(model, z, actions),
             "validation/nothing_changes": _mean_square(z[:, 1:] - z[:, :-1]),
             "validation/sigreg": float(np.mean([float(sigreg(piece, directions)) for piece in pieces])),
@@ -129,6 +136,16 @@ class Validation:
             "batch_norm/embedding_difference": float(difference.sqrt()),
             "batch_norm/prediction_difference": running / max(prediction, 1e-12) - 1.0,
         }
+
+
+def error_spread(errors: NDArray[np.float32], changes: NDArray[np.float32]) -> ErrorSpread:
+    """What is to be expected of prediction errors (N,), given the predicted changes (N,): a line through logarithms."""
+    least_change = max(float(np.quantile(changes, LEAST_CHANGE_QUANTILE)), LEAST_ERROR)
+    x, y = np.log(np.maximum(changes, least_change)), np.log(np.maximum(errors, LEAST_ERROR))
+    slope = float(np.cov(x, y)[0, 1] / max(np.var(x, ddof=1), 1e-9)) if len(x) > 1 else 0.0
+    intercept = float(y.mean() - slope * x.mean())
+    residuals = y - intercept - slope * x
+    return ErrorSpread(intercept, slope, max(float(residuals.std()), LEAST_STD), least_change)
 
 
 def spread(embeddings: NDArray[np.float64]) -> dict[str, float]:

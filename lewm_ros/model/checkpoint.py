@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,16 +45,33 @@ class CheckpointError(UserError, ValueError):
     """A checkpoint that cannot be used; the message is one line for the user."""
 
 
+LEAST_ERROR = 1e-12
+"""What a perfect prediction counts as."""
+
+
 @dataclass(frozen=True)
 class ErrorSpread:
-    """How the squared error of one-step predictions, mean over dimensions, was distributed on validation data."""
+    """How the errors of one-step predictions were distributed on validation data.
 
-    mean: float
+    Errors and predicted changes are squared distances, mean over dimensions. Errors grow with the change that is
+    predicted, and have a long tail: their logarithm is normal about `intercept + slope * log(change)`, with this `std`.
+    Changes below `least_change` count as that.
+    """
+
+    intercept: float
+    slope: float
     std: float
+    least_change: float
 
     def __post_init__(self) -> None:
-        if self.std <= 0.0:
-            raise ConfigError("std: must be above 0")
+        for key in ("std", "least_change"):
+            if getattr(self, key) <= 0.0:
+                raise ConfigError(f"{key}: must be above 0")
+
+    def surprise(self, error: float, change: float) -> float:
+        """An error in standard deviations above the one to be expected of a predicted change."""
+        expected = self.intercept + self.slope * math.log(max(change, self.least_change))
+        return (math.log(max(error, LEAST_ERROR)) - expected) / self.std
 
 
 @dataclass(frozen=True)

@@ -145,8 +145,8 @@ class PlannerSettings:
         )
         self.surprise_threshold = declare(
             "surprise_threshold",
-            20.0,
-            "surprising prediction error, above the mean on validation data",
+            5.0,
+            "surprising prediction error, above what validation data let expect",
             unit="standard deviations",
             low=0.0,
             high=1e6,

@@ -27,7 +27,7 @@ from lewm_ros.nodes.planner_settings import PlannerSettings
 from lewm_ros.nodes.qos import RELIABLE
 from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.planning.planner import Decision
-from lewm_ros.planning.surprise import SurpriseWatch
+from lewm_ros.planning.surprise import PredictionError, SurpriseWatch
 
 Vector = NDArray[np.float32]
 
@@ -78,7 +78,7 @@ class PlanningThread:
         self._search = settings.search()
         self._loop: ControlLoop | None = None
         self._planned_s = 0.0
-        self._surprise = make_surprise_watch(checkpoint, settings)
+        self._surprise = SurpriseWatch(settings.surprise_threshold(), settings.surprise_steps())
         self._cost_out = node.create_lifecycle_publisher(Float64, "~/plan_cost", RELIABLE)
         self._predicted_out = node.create_lifecycle_publisher(Image, "~/predicted_embedding", RELIABLE)
         self._surprise_out = node.create_lifecycle_publisher(Float64, "~/surprise", RELIABLE)
@@ -191,24 +191,17 @@ class PlanningThread:
             end = Header(stamp=ns_to_stamp(loop.t0_ns + (decision.block + len(decision.actions)) * loop.block_ns))
             self._predicted_out.publish(embedding_to_image(loop.planner.foresee(decision)[-1], end))
 
-    def _judge(self, error: float | None, judged: bool) -> None:
-        if error is None:
+    def _judge(self, seen: PredictionError | None, judged: bool) -> None:
+        if seen is None:
             return
-        score = self._surprise.normalise(error)
-        if judged:
-            self._surprise.saw(score)
-        self._surprise_out.publish(Float64(data=score))
+        spread = self._checkpoint.error
+        surprise = seen.error if spread is None else spread.surprise(seen.error, seen.change)
+        if judged and spread is not None:
+            self._surprise.saw(surprise)
+        self._surprise_out.publish(Float64(data=surprise))
 
     def _warm_up(self) -> None:
         """Plan once, so that the first plan of a loop is as fast as the others."""
         planner, nothing = self.make_planner(), torch.zeros(self._checkpoint.model.config.embedding_dim)
         planner.observe(0, nothing)
         planner.decide(0, nothing)
-
-
-def make_surprise_watch(checkpoint: Checkpoint, settings: PlannerSettings) -> SurpriseWatch:
-    """Errors normalised as on validation data; without such data they stay as they are, and none is judged."""
-    if checkpoint.error is None:
-        return SurpriseWatch(0.0, 1.0, float("inf"), 1)
-    mean, std = checkpoint.error.mean, checkpoint.error.std
-    return SurpriseWatch(mean, std, settings.surprise_threshold(), settings.surprise_steps())

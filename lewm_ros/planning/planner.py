@@ -14,6 +14,7 @@ from lewm_ros.config import PlannerConfig
 from lewm_ros.planning.search import Found, Gap, Problem, Proposer, Search, WorldModel
 from lewm_ros.planning.solver import Deadline
 from lewm_ros.planning.static_call import StaticCall
+from lewm_ros.planning.surprise import PredictionError
 from lewm_ros.robot.action_space import ActionSpace
 
 FOUND, OUT_OF_TIME, NOT_FINITE = "found", "out of time", "no finite cost"
@@ -89,7 +90,7 @@ class RecedingHorizonPlanner:
         self._generator.manual_seed(self._seed)
         self._embeddings: dict[int, Tensor] = {}
         self._schedule: dict[int, NDArray[np.float64]] = {}
-        self._expected: tuple[int, Tensor] | None = None
+        self._expected: tuple[int, Tensor, Tensor] | None = None
         self._decided: Problem | None = None
 
     def actions(self, block: int) -> NDArray[np.float64]:
@@ -97,12 +98,11 @@ class RecedingHorizonPlanner:
         return self._schedule.get(block, self._rest)
 
     @torch.no_grad()
-    def observe(self, block: int, embedding: Tensor) -> float | None:
+    def observe(self, block: int, embedding: Tensor) -> PredictionError | None:
         """Take in the embedding (D,) at the start of a block.
 
         Returns:
-            the surprise: squared error of the prediction made one block before, mean over dimensions; None if there
-            was no such prediction.
+            how wrong the prediction made one block before was; None if there was none.
 
         Raises:
             ValueError: the embedding is not finite; it is not taken in.
@@ -114,7 +114,9 @@ class RecedingHorizonPlanner:
         self._embeddings[block] = embedding
         if self._expected is None or self._expected[0] != block:
             return None
-        return float((self._expected[1] - embedding).square().mean())
+        _, expected, before = self._expected
+        error, change = ((expected - z).square().mean() for z in (embedding, before))
+        return PredictionError(float(error), float(change))
 
     @torch.no_grad()
     def decide(self, block: int, goal: Tensor, positions_rad: NDArray[np.float64] | None = None) -> Decision:
@@ -134,7 +136,7 @@ class RecedingHorizonPlanner:
         problem = self._problem(block, goal, positions_rad)
         found = self._solve(problem, deadline)
         self._decided = problem
-        self._expected = (block + 1, found.expected)
+        self._expected = (block + 1, found.expected, self._embeddings[block])
         cost = float(found.cost)
         if np.isfinite(cost):
             status, blocks = FOUND, found.blocks

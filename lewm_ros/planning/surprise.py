@@ -1,14 +1,27 @@
-"""When a prediction error is a surprise, and when a surprise is a problem."""
+"""Prediction errors, and when they are a problem."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+
+class PredictionError(NamedTuple):
+    """How wrong the prediction of one model step was. Both are squared distances, mean over dimensions.
+
+    Attributes:
+        error: of what was seen from what was predicted.
+        change: of what was predicted from what had been seen before.
+    """
+
+    error: float
+    change: float
+
 
 class SurpriseWatch:
-    """Judges prediction errors by how they were distributed on validation data.
+    """Judges surprises: prediction errors, in standard deviations above what is usual.
 
     Args:
-        mean, std: of the one-step prediction error on validation data; 0 and 1 leave it as it is.
-        threshold: in standard deviations above the mean.
+        threshold: in standard deviations.
         steps: so many surprises above the threshold in a row are a problem.
     """
 
@@ -16,21 +29,17 @@ class SurpriseWatch:
     """A problem is spoken of for so many further steps, so that nobody misses it: a moved camera surprises only once,
     since the next prediction begins at a frame that has moved as well."""
 
-    def __init__(self, mean: float, std: float, threshold: float, steps: int) -> None:
-        self._mean, self._std, self._threshold, self._steps = mean, std, threshold, steps
+    def __init__(self, threshold: float, steps: int) -> None:
+        self._threshold, self._steps = threshold, steps
         self.forget()
 
     def forget(self) -> None:
         """Begin anew."""
         self._above = self._held = 0
 
-    def normalise(self, error: float) -> float:
-        """Standard deviations above the mean."""
-        return (error - self._mean) / self._std
-
-    def saw(self, score: float) -> None:
-        """Take in a normalised error; the loop's first ones, while speed is ramped up, are better left out."""
-        self._above = self._above + 1 if score > self._threshold else 0
+    def saw(self, surprise: float) -> None:
+        """Take in a surprise; the loop's first ones, while speed is ramped up, are better left out."""
+        self._above = self._above + 1 if surprise > self._threshold else 0
         self._held = self.HELD_STEPS if self._above >= self._steps else max(self._held - 1, 0)
 
     @property

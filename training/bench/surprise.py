@@ -61,7 +61,7 @@ class Run:
 
     def alarm(self, threshold: float, steps: int, first: int = FIRST_JUDGED_STEP) -> int | None:
         """The first step, from `first` on, at which the surprise is a problem."""
-        watch = SurpriseWatch(0.0, 1.0, threshold, steps)
+        watch = SurpriseWatch(threshold, steps)
         for step, score in enumerate(self.scores[first - 1 :], first):
             watch.saw(score)
             if watch.problem:
@@ -154,7 +154,7 @@ class _Loop:
                 arm.data.body("hand").xfrc_applied[1] = PUSH_N if kind == "arm pushed" and time_s < PUSH_S else 0.0
             surprise = planner.observe(step, encode_view(self._checkpoint, arm))
             if surprise is not None:
-                run.scores.append((surprise - error.mean) / error.std)
+                run.scores.append(error.surprise(surprise.error, surprise.change))
             planner.adopt(planner.decide(step, goal, arm.positions_rad), step + 1)
             for action in planner.actions(step):
                 apply_action(arm, self._space.kind, action)

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
     parser.add_argument("--goals", type=positive, default=20, help="reached for undisturbed (default 20)")
     parser.add_argument("--disturbed-goals", type=positive, default=5, help="per kind of disturbance (default 5)")
-    parser.add_argument("--threshold", type=float, default=20.0, help="standard deviations (default 20)")
+    parser.add_argument("--threshold", type=float, default=5.0, help="standard deviations (default 5)")
     parser.add_argument("--steps", type=positive, default=1, help="above the threshold in a row (default 1)")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw surprise over time")
 

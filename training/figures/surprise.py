@@ -26,7 +26,6 @@ def plot_surprise(report: dict[str, Any], path: Path) -> None:
         if kind != "undisturbed":
             axis.axvline(report["disturbed_step"] * report["block_s"], color="black", linestyle=":", linewidth=1.2)
         axis.set_title(kind, fontsize=9)
-        axis.set_yscale("symlog", linthresh=1.0)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes.flat[len(scores) :]:
         axis.axis("off")
