@@ -107,7 +107,7 @@ def test_a_paused_simulator_is_silent_and_goes_on(managed: Managed) -> None:
         ("ramp_s", "slow", "Wrong parameter type"),
         ("on_surprise", "stop", ""),
         ("on_surprise", "panic", "'panic' is unknown; known: warn, stop, ignore"),
-        ("max_lead_rad", 0.2, "fixed while configured; first run 'ros2 lifecycle set /planner_node cleanup'"),
+        ("max_lead_rad", 0.2, "fixed while configured; first deactivate and clean up /planner_node"),
     ],
 )
 def test_parameters_at_run_time(managed: Managed, parameter: str, value: object, reason: str) -> None:

@@ -137,7 +137,7 @@ class Parameters:
                 return SetParametersResult(successful=False, reason=f"{change.name}: must be {size} finite numbers")
             if change.name in self._fixed and self._is_configured():
                 name = self._node.get_fully_qualified_name()
-                reason = f"{change.name}: fixed while configured; first run 'ros2 lifecycle set {name} cleanup'"
+                reason = f"{change.name}: fixed while configured; first deactivate and clean up {name}"
                 return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 
