@@ -203,7 +203,7 @@ def test_the_current_view_becomes_the_goal(loop: Loop) -> None:
 
 def test_episode_runner_writes_one_line_per_goal(loop: Loop, tmp_path: Path) -> None:
     out, film = tmp_path / "goals.jsonl", tmp_path / "film"
-    command = [sys.executable, "-m", "lewm_ros.nodes.episode_runner", "--goals", "1", "--out", str(out)]
+    command = [sys.executable, "-m", "lewm_ros.nodes.tools.episode_runner", "--goals", "1", "--out", str(out)]
     # At 60 control steps per second the budget of 120 steps is over after two seconds.
     subprocess.run([*command, "--record", str(film), "--control-hz", "60"], check=True, cwd=ROOT, timeout=2 * TIMEOUT_S)
     [line] = out.read_text().splitlines()

@@ -17,7 +17,7 @@ from conftest import joint_delta_space
 from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNode
 
-from lewm_ros.nodes.commands import ACTION_SPACES_OF, CommandOutput, make_output
+from lewm_ros.nodes.planner.commands import ACTION_SPACES_OF, CommandOutput, make_output
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.kinematics import franka_kinematics

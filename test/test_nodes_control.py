@@ -14,9 +14,9 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from lewm_ros.config import PlannerConfig
-from lewm_ros.nodes.control_loop import ControlLoop
 from lewm_ros.nodes.conversions import ns_to_stamp
-from lewm_ros.nodes.sim_commands import Hold, Trajectory, Twist
+from lewm_ros.nodes.planner.control_loop import ControlLoop
+from lewm_ros.nodes.sim.commands import Hold, Trajectory, Twist
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.planning.planner import Decision

@@ -20,7 +20,6 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, String
 
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lewm_ros.nodes import episode_runner
 from lewm_ros.nodes.conversions import embedding_to_image, rgb_to_image
 from lewm_ros.nodes.encoder_node import EncoderNode
 from lewm_ros.nodes.managed_node import ManagedNode
@@ -28,6 +27,7 @@ from lewm_ros.nodes.planner_node import PlannerNode
 from lewm_ros.nodes.qos import LATCHED
 from lewm_ros.nodes.runner import run
 from lewm_ros.nodes.sim_node import SimNode
+from lewm_ros.nodes.tools import episode_runner
 from lewm_ros.robot.arm import PANDA
 
 

@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float64
 from visualization_msgs.msg import Marker, MarkerArray
 
-from lewm_ros.nodes.plan_markers import path_markers, tip_paths_m
+from lewm_ros.nodes.planner.markers import path_markers, tip_paths_m
 from lewm_ros.observation.embeddings import image_to_embedding
 from lewm_ros.observation.images import image_to_rgb
 from lewm_ros.observation.stamps import stamp_to_ns

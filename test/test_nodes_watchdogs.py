@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from lewm_ros.nodes.inputs import Input
-from lewm_ros.nodes.latency import LatencyTrace
-from lewm_ros.nodes.watchdogs import ClockWatch, FrozenWatch, JointGuard
+from lewm_ros.nodes.planner.latency import LatencyTrace
+from lewm_ros.nodes.planner.watchdogs import ClockWatch, FrozenWatch, JointGuard
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.limits import load_limits
 

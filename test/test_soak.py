@@ -51,7 +51,7 @@ def test_diagnostics_are_logged(tmp_path: Path) -> None:
     from ros_processes import Probe, Processes, node_command
 
     processes, log = Processes(), tmp_path / "diagnostics.jsonl"
-    processes.start([sys.executable, "-m", "lewm_ros.nodes.diagnostics_log", "--out", str(log)])
+    processes.start([sys.executable, "-m", "lewm_ros.nodes.tools.diagnostics_log", "--out", str(log)])
     processes.start(node_command("sim_node", autostart=False))
     probe = Probe(processes)
     try:

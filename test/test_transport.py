@@ -63,7 +63,17 @@ def test_the_camera_moves_and_stamps_its_frames(tmp_path: Path) -> None:
     probe = Probe()
     frames: list[Image] = probe.listen(Image, "image", NEWEST_FRAME)
     try:
-        camera = [sys.executable, "-m", "lewm_ros.nodes.camera", "--width", "64", "--height", "48", "--frames", "5"]
+        camera = [
+            sys.executable,
+            "-m",
+            "lewm_ros.nodes.tools.camera",
+            "--width",
+            "64",
+            "--height",
+            "48",
+            "--frames",
+            "5",
+        ]
         process = probe.processes.start([*camera, "--encoding", "bgr8", "--rate-hz", "50"])
         probe.wait(lambda: len(frames) >= 2, "two frames")
         assert process.wait(30) == 0

@@ -107,7 +107,7 @@ def drive_goals(
         record: folder for camera frames, one file per goal; none are kept if None.
 
     Yields:
-        what `lewm_ros.nodes.episode_runner` reports of each goal.
+        what `lewm_ros.nodes.tools.episode_runner` reports of each goal.
 
     Raises:
         ProcessError: a node ended or did not answer.
@@ -123,7 +123,7 @@ def drive_goals(
         }
         with run_nodes(parameters, folder) as nodes:
             report = folder / "episodes.jsonl"
-            command = [sys.executable, "-m", "lewm_ros.nodes.episode_runner"]
+            command = [sys.executable, "-m", "lewm_ros.nodes.tools.episode_runner"]
             command += ["--task", task, "--goals", str(goals), "--out", str(report)]
             command += ["--record", str(record)] if record else []
             runner = start(command, nodes.environment, folder / "runner.log")

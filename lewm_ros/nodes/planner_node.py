@@ -14,18 +14,18 @@ from std_srvs.srv import SetBool, Trigger
 
 from lewm_ros.config import ConfigError
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
-from lewm_ros.nodes.commands import ACTION_SPACES_OF, make_output
 from lewm_ros.nodes.diagnostics import Status
-from lewm_ros.nodes.driver import Driver
-from lewm_ros.nodes.latency import LatencyTrace
 from lewm_ros.nodes.managed_node import ManagedNode
-from lewm_ros.nodes.motion import Motion
-from lewm_ros.nodes.plan_markers import PlanMarkers
-from lewm_ros.nodes.planner_inputs import PlannerInputs, Vector
-from lewm_ros.nodes.planner_settings import FROM_DESCRIPTION, PlannerSettings
-from lewm_ros.nodes.planning_thread import PlanningThread
+from lewm_ros.nodes.planner.commands import ACTION_SPACES_OF, make_output
+from lewm_ros.nodes.planner.driver import Driver
+from lewm_ros.nodes.planner.inputs import PlannerInputs, Vector
+from lewm_ros.nodes.planner.latency import LatencyTrace
+from lewm_ros.nodes.planner.markers import PlanMarkers
+from lewm_ros.nodes.planner.motion import Motion
+from lewm_ros.nodes.planner.planning_thread import PlanningThread
+from lewm_ros.nodes.planner.settings import FROM_DESCRIPTION, PlannerSettings
+from lewm_ros.nodes.planner.watchdogs import JointGuard
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME
-from lewm_ros.nodes.watchdogs import JointGuard
 from lewm_ros.robot.kinematics import Kinematics, franka_kinematics, kinematics_from_urdf
 from lewm_ros.robot.limits import SHIPPED, JointLimits, limits_from_urdf, load_limits
 from lewm_ros.robot.workspace import Workspace

@@ -20,8 +20,8 @@ from lewm_ros.nodes.diagnostics import Status
 from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.qos import NEWEST
-from lewm_ros.nodes.sim_commands import Command, Hold, Trajectory, Twist
-from lewm_ros.nodes.sim_outputs import SimOutputs
+from lewm_ros.nodes.sim.commands import Command, Hold, Trajectory, Twist
+from lewm_ros.nodes.sim.outputs import SimOutputs
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.sim import TASKS, Disturbance, Problem, SimArm, draw_problems, make_task
 from lewm_ros.sim.actions import gripper_opening_m

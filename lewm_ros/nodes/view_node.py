@@ -19,7 +19,7 @@ from lewm_ros.nodes.image_transport import CameraMessage, declare_transport
 from lewm_ros.nodes.inference import declare_device
 from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.qos import NEWEST
-from lewm_ros.nodes.view_inputs import ViewInputs
+from lewm_ros.nodes.view.inputs import ViewInputs
 from lewm_ros.observation.gallery import Gallery, Nearest, read_frames
 from lewm_ros.observation.panels import Panel, draw_panels
 from lewm_ros.observation.stamps import NS_PER_S

@@ -86,16 +86,16 @@ def watch_camera(
         listen_to: another topic of images than the camera's.
 
     Returns:
-        the report of `lewm_ros.nodes.image_listener`.
+        the report of `lewm_ros.nodes.tools.image_listener`.
 
     Raises:
         ProcessError: one of them ended without a report.
     """
     report = folder / "report.json"
     report.unlink(missing_ok=True)
-    listener = [sys.executable, "-m", "lewm_ros.nodes.image_listener", "--out", str(report)]
+    listener = [sys.executable, "-m", "lewm_ros.nodes.tools.image_listener", "--out", str(report)]
     listener += ["--ros-args", "-r", f"image:={listen_to}"] if listen_to else stream.flags()
-    camera = [sys.executable, "-m", "lewm_ros.nodes.camera", "--frames", str(frames), "--rate-hz", str(rate_hz)]
+    camera = [sys.executable, "-m", "lewm_ros.nodes.tools.camera", "--frames", str(frames), "--rate-hz", str(rate_hz)]
     camera += ["--width", str(stream.width), "--height", str(stream.height), "--encoding", stream.encoding]
     with contextlib.ExitStack() as at_end:
         listening = start(listener, environment, folder / "listener.log")

@@ -53,7 +53,7 @@ def bench_soak(checkpoint: str, minutes: float, seed: int) -> dict[str, Any]:
             "sim_node": {"task": TASK, "seed": seed, "goal_period_s": GOAL_PERIOD_S},
         }
         with run_nodes(parameters, folder) as nodes:
-            command = [sys.executable, "-m", "lewm_ros.nodes.diagnostics_log", "--out", str(log)]
+            command = [sys.executable, "-m", "lewm_ros.nodes.tools.diagnostics_log", "--out", str(log)]
             logger = start(command, nodes.environment, folder / "diagnostics_log.log")
             try:
                 began_s = _wait_for_motion(log, folder)
@@ -77,7 +77,7 @@ def report(
     """What the diagnostics, the samples of memory and the planner's trace say.
 
     Args:
-        lines: of `lewm_ros.nodes.diagnostics_log`, from the first motion on.
+        lines: of `lewm_ros.nodes.tools.diagnostics_log`, from the first motion on.
         memory_mb: resident memory per node, evenly spaced in time.
         plans: the planner's `trace_file`.
         minutes: how long it took.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import inf
 
 from lewm_ros.config import SOLVERS, PlannerConfig
-from lewm_ros.nodes.commands import ACTION_SPACES_OF
 from lewm_ros.nodes.inference import declare_device
 from lewm_ros.nodes.parameters import Field, Parameters
+from lewm_ros.nodes.planner.commands import ACTION_SPACES_OF
 
 FROM_DESCRIPTION = "robot_description"
 

@@ -14,9 +14,9 @@ from std_msgs.msg import String
 
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.nodes.inputs import Input
-from lewm_ros.nodes.latency import LatencyTrace
+from lewm_ros.nodes.planner.latency import LatencyTrace
+from lewm_ros.nodes.planner.watchdogs import FrozenWatch, JointGuard
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
-from lewm_ros.nodes.watchdogs import FrozenWatch, JointGuard
 from lewm_ros.observation.embeddings import image_to_embedding
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.stamps import stamp_to_ns

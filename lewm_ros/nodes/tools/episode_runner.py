@@ -1,6 +1,6 @@
 """Drives a number of goals through the running encoder, planner and simulator, and writes down what was seen.
 
-    python -m lewm_ros.nodes.episode_runner --goals 5 --out goals.jsonl [--record FOLDER] [--ros-args -r __ns:=/arm]
+    python -m lewm_ros.nodes.tools.episode_runner --goals 5 --out goals.jsonl [--record FOLDER]
 
 One JSON line per goal is appended to the file as soon as the goal is over.
 """
@@ -27,9 +27,9 @@ from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from lewm_ros.nodes.episode import Episode
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
 from lewm_ros.nodes.runner import refuse
+from lewm_ros.nodes.tools.episode import Episode
 from lewm_ros.observation.images import image_to_rgb
 from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 from lewm_ros.sim import TASKS, make_task

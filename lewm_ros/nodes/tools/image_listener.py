@@ -1,6 +1,6 @@
 """Listens to images, and writes down when they came: what arrives of a camera's frames, and how late.
 
-    python -m lewm_ros.nodes.image_listener --out report.json [--reliable] [--compressed] [--ros-args -r image:=front]
+    python -m lewm_ros.nodes.tools.image_listener --out report.json [--reliable] [--compressed]
 
 It ends when nothing has come for a while, or at SIGINT, and then writes as JSON: `latencies_s`, from each image's stamp
 to its receipt, and `diagnostics`, the newest values of every node.

@@ -1,6 +1,6 @@
 """Writes what every node says on /diagnostics to a file, one JSON line per status.
 
-python -m lewm_ros.nodes.diagnostics_log --out diagnostics.jsonl
+python -m lewm_ros.nodes.tools.diagnostics_log --out diagnostics.jsonl
 """
 
 from __future__ import annotations

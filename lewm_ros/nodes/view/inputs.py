@@ -17,7 +17,7 @@ from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.model.pixels import fit_frame
 from lewm_ros.nodes.image_transport import CameraMessage, Transport
 from lewm_ros.nodes.inputs import Input
-from lewm_ros.nodes.planner_inputs import encoder_mismatch
+from lewm_ros.nodes.planner.inputs import encoder_mismatch
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
 from lewm_ros.observation.embeddings import image_to_embedding
 from lewm_ros.observation.gallery import Pairs

@@ -7,12 +7,12 @@ import time
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 
-from lewm_ros.nodes.control_loop import ControlLoop
-from lewm_ros.nodes.latency import LatencyTrace
-from lewm_ros.nodes.motion import Motion
-from lewm_ros.nodes.planner_inputs import PlannerInputs, Vector
-from lewm_ros.nodes.planning_thread import Observation, PlanningThread
-from lewm_ros.nodes.watchdogs import ClockWatch
+from lewm_ros.nodes.planner.control_loop import ControlLoop
+from lewm_ros.nodes.planner.inputs import PlannerInputs, Vector
+from lewm_ros.nodes.planner.latency import LatencyTrace
+from lewm_ros.nodes.planner.motion import Motion
+from lewm_ros.nodes.planner.planning_thread import Observation, PlanningThread
+from lewm_ros.nodes.planner.watchdogs import ClockWatch
 from lewm_ros.observation.stamps import NS_PER_S
 
 MIN_TIMER_NS = 1_000_000

@@ -16,14 +16,14 @@ from std_msgs.msg import Float64, Header
 
 from lewm_ros.config import ConfigError
 from lewm_ros.model.checkpoint import Checkpoint
-from lewm_ros.nodes.commands import CommandOutput
-from lewm_ros.nodes.control_loop import ControlLoop
 from lewm_ros.nodes.conversions import embedding_to_image, ns_to_stamp
 from lewm_ros.nodes.diagnostics import percentiles
 from lewm_ros.nodes.inference import Worker
-from lewm_ros.nodes.latency import LatencyTrace
-from lewm_ros.nodes.plan_markers import PlanMarkers
-from lewm_ros.nodes.planner_settings import PlannerSettings
+from lewm_ros.nodes.planner.commands import CommandOutput
+from lewm_ros.nodes.planner.control_loop import ControlLoop
+from lewm_ros.nodes.planner.latency import LatencyTrace
+from lewm_ros.nodes.planner.markers import PlanMarkers
+from lewm_ros.nodes.planner.settings import PlannerSettings
 from lewm_ros.nodes.qos import RELIABLE
 from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.planning.planner import Decision

@@ -1,6 +1,6 @@
 """A camera that is not there: publishes a moving test picture, to measure what becomes of it.
 
-    python -m lewm_ros.nodes.camera --frames 180 --rate-hz 20 [--reliable] [--compressed] [--ros-args -r image:=front]
+    python -m lewm_ros.nodes.tools.camera --frames 180 --rate-hz 20 [--reliable] [--compressed]
 
 The first frame is sent when somebody listens. It ends after the last one, or at SIGINT.
 """

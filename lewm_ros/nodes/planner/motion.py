@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_ros.nodes.commands import CommandOutput
-from lewm_ros.nodes.control_loop import ControlLoop
+from lewm_ros.nodes.planner.commands import CommandOutput
+from lewm_ros.nodes.planner.control_loop import ControlLoop
 
 Array = NDArray[np.float64]
 

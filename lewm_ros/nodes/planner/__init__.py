@@ -1,0 +1,1 @@
+"""What planner_node is made of."""

@@ -1,0 +1,1 @@
+"""What sim_node is made of."""

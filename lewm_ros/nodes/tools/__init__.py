@@ -1,0 +1,1 @@
+"""Processes beside the nodes, by which `lewm` drives goals, measures and records."""

@@ -1,0 +1,1 @@
+"""What view_node is made of."""
