@@ -38,11 +38,26 @@ def constant(file: Path, name: str) -> ast.expr:
     raise AssertionError(f"{file.name} has no constant {name}")
 
 
+def with_imports(module: str, seen: set[str]) -> set[str]:
+    """A module of lewm_ros.nodes, and those of its modules that it imports, directly or not."""
+    if module in seen or not module.startswith("lewm_ros.nodes."):
+        return seen
+    seen |= {module}
+    for node in ast.walk(ast.parse(source_file(module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            with_imports(node.module, seen)
+    return seen
+
+
+def source_file(module: str) -> Path:
+    return ROOT / f"{module.replace('.', '/')}.py"
+
+
 def declared_parameters(executable: str) -> set[str]:
-    """Names of the parameters that a node declares, also through the modules that nodes share."""
-    modules = [executable, "inference", "managed_node", *(["planner_settings"] if executable == "planner_node" else [])]
-    files = [ROOT / f"lewm_ros/nodes/{module}.py" for module in modules]
-    names = {ast.literal_eval(call.args[0]) for file in files for call in calls(file, "declare")}
+    """Names of the parameters that a node declares, also through the modules that it imports."""
+    files = [source_file(module) for module in with_imports(f"lewm_ros.nodes.{executable}", set())]
+    given = [call.args[0] for file in files for call in calls(file, "declare")]
+    names = {argument.value for argument in given if isinstance(argument, ast.Constant)}
     if executable == "planner_node":
         names |= {f"planner.{field.name}" for field in dataclasses.fields(PlannerConfig)}
     return names
@@ -90,7 +105,7 @@ def test_launch_arguments_set_parameters_that_the_nodes_declare() -> None:
 def test_launch_files_remap_topics_that_the_nodes_have() -> None:
     topics = ast.literal_eval(constant(ROOT / "launch/lewm.launch.py", "TOPICS"))
     assert set(topics) >= set(ast.literal_eval(constant(ROOT / "launch/sim.launch.py", "TOPICS")))
-    sources = (ROOT / "lewm_ros/nodes").glob("*.py")
+    sources = (ROOT / "lewm_ros/nodes").rglob("*.py")
     assert set(topics) <= {name for file in sources for name in strings(ast.parse(file.read_text(encoding="utf-8")))}
 
 
