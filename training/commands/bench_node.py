@@ -8,7 +8,7 @@ from typing import Any
 from lewm_training.bench.camera import SETTINGS, Stream
 from lewm_training.commands.arguments import add_checkpoint, positive
 
-HELP = "Send camera frames to encoder_node; report the CPU time it needs around its network."
+HELP = "Send camera frames to encoder_node; report how long a frame spends around its network."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
