@@ -15,9 +15,10 @@ import yaml
 
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
-from ros_processes import ROOT, Probe, Processes, node_command
+from ros_processes import ROOT, SMALL_SEARCH, Probe, Processes, node_command
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64
+from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
 from lewm_ros.nodes.planner.markers import path_markers, tip_paths_m
@@ -77,13 +78,13 @@ def probe(checkpoint_path: Path) -> Iterator[Probe]:
     processes = Processes()
     probe = Probe(processes)
     shared = {"checkpoint": checkpoint_path, "device": "cpu", "use_sim_time": True}
-    small = {"planner__iterations": 1, "planner__horizon": 2, "planner__map_weight": 0.0}
     processes.start(node_command("encoder_node", **shared))
-    processes.start(node_command("planner_node", **shared, **small, enable_on_activate=True, show_paths=3))
+    processes.start(node_command("planner_node", **shared, **SMALL_SEARCH, enable_on_activate=True, show_paths=3))
     processes.start(node_command("view_node", **shared, panel_px=PANEL_PX, gallery_hz=10.0))
     for kind, topic in (
         (Image, "view_node/annotated_image"),
         (Image, "planner_node/predicted_embedding"),
+        (JointTrajectory, "planner_node/plan"),
         (Float64, "planner_node/plan_cost"),
         (MarkerArray, "planner_node/paths"),
     ):
@@ -117,8 +118,8 @@ def test_the_prediction_is_of_the_time_where_the_plan_ends(probe: Probe) -> None
     predicted, paths = probe.heard["planner_node/predicted_embedding"], probe.heard["planner_node/paths"]
     probe.wait(lambda: len(predicted) > 3 and len(paths) > 3, "predictions and paths")
     assert image_to_embedding(predicted[-1], 16).shape == (16,)
-    stamps_ns = [stamp_to_ns(message.header.stamp) for message in predicted]
-    assert all(step_ns % 250_000_000 == 0 for step_ns in np.diff(stamps_ns)), "ends of blocks"
+    begins_ns = {stamp_to_ns(plan.header.stamp) for plan in probe.heard["planner_node/plan"]}
+    assert stamp_to_ns(predicted[-1].header.stamp) - 500_000_000 in begins_ns, "two blocks after the plan's begin"
     _, plan, *candidates = paths[-1].markers
     assert len(plan.points) == 1 + 2 * 5, "two blocks of five steps"
     assert len(candidates) == 2
