@@ -268,3 +268,16 @@ def test_a_single_surprise_is_spoken_of_for_a_while() -> None:
         assert watch.problem == "surprise above 3: the world is not as predicted"
     watch.saw(0.0)
     assert watch.problem == ""
+
+
+def test_a_plan_that_is_early_leaves_the_block_under_way() -> None:
+    loop = planner()
+    for block in (0, 1):
+        loop.observe(block, torch.zeros(7))
+        decision = loop.decide(block, torch.ones(7))
+        under_way = loop.actions(block).copy()
+        # The clock is a moment behind the frame at the begin of the block, so it says that the one before is under way.
+        loop.adopt(decision, first_free=block)
+        np.testing.assert_array_equal(loop.actions(block), under_way)
+        np.testing.assert_array_equal(loop.actions(block + 1), decision.actions[0])
+    assert np.any(under_way), "block 1 was planned at block 0"

@@ -154,10 +154,14 @@ class RecedingHorizonPlanner:
         return self._search.follow(self._decided, blocks).cpu().numpy()
 
     def adopt(self, decision: Decision, first_free: int) -> None:
-        """Schedule a decision from block `first_free` on: blocks before it have begun and stay as they are."""
-        kept = {k: actions for k, actions in self._schedule.items() if first_free - self._history <= k < first_free}
+        """Schedule a decision from block `first_free` on: blocks before it have begun and stay as they are.
+
+        So do blocks before the decision's own, if the clock is behind the frame from which it was made.
+        """
+        begin = max(first_free, decision.block)
+        kept = {k: actions for k, actions in self._schedule.items() if begin - self._history <= k < begin}
         planned = {decision.block + i: actions for i, actions in enumerate(decision.actions)}
-        self._schedule = kept | {k: actions for k, actions in planned.items() if k >= first_free}
+        self._schedule = kept | {k: actions for k, actions in planned.items() if k >= begin}
 
     def _problem(self, block: int, goal: Tensor, positions_rad: NDArray[np.float64] | None) -> Problem:
         if block not in self._embeddings:
