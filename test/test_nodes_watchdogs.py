@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
-from lewm_ros.nodes.inputs import Input
+from lewm_ros.nodes.inputs import UNNUMBERED, Input
 from lewm_ros.nodes.planner.latency import LatencyTrace
 from lewm_ros.nodes.planner.watchdogs import ClockWatch, FrozenWatch, JointGuard
 from lewm_ros.robot.arm import PANDA
@@ -151,3 +151,10 @@ def test_the_trace_follows_a_frame_to_its_command(tmp_path: Path) -> None:
     assert report["seconds_since_image"]["commanded"] == {"p50": 0.25, "p95": 0.25, "p99": 0.25}
     assert report["plans"] == [[0.01, 0.03, 0.13, 0.25]]
     assert [file.name for file in tmp_path.iterdir()] == ["trace.json"]
+
+
+def test_messages_without_numbers_do_not_pass_for_those_of_several_senders() -> None:
+    source: Input[int] = Input("topic")
+    for stamp_ns in range(50):
+        source.arrived(stamp_ns, UNNUMBERED)
+    assert not source.mixed

@@ -36,10 +36,15 @@ KEPT_FRAMES = 200
 
 
 class Arrival(NamedTuple):
-    """A frame, and when the middleware received it, in wall time."""
+    """A frame, and when it was received, in wall time."""
 
     message: CameraMessage
     received_ns: int
+
+    @classmethod
+    def of(cls, message: CameraMessage, info: dict[str, Any]) -> Arrival:
+        """By the middleware's clock, or by this node's if the middleware does not say."""
+        return cls(message, info["received_timestamp"] or time.time_ns())
 
 
 class EncoderNode(ManagedNode):
@@ -111,11 +116,11 @@ class EncoderNode(ManagedNode):
     def _on_image(self, message: CameraMessage, info: dict[str, Any]) -> None:
         self._image.arrived(stamp_to_ns(message.header.stamp), info["publication_sequence_number"])
         if self.state == "active" and not self._image.mixed:
-            self._worker.put("image", Arrival(message, info["received_timestamp"]))
+            self._worker.put("image", Arrival.of(message, info))
 
     def _on_goal_image(self, message: Image, info: dict[str, Any]) -> None:
         self._goal_image.arrived(stamp_to_ns(message.header.stamp))
-        self._goal = Arrival(message, info["received_timestamp"])
+        self._goal = Arrival.of(message, info)
         if self.state == "active":
             self._worker.put("goal_image", self._goal)
 

@@ -16,6 +16,8 @@ SENDER_WINDOW = 20
 SENDER_BREAKS = 3
 """So many steps back of the sender's counter among `SENDER_WINDOW` messages: two senders. One is a restart."""
 MAX_FUTURE_S = 0.2
+UNNUMBERED = 2**64 - 1
+"""RMW_MESSAGE_INFO_SEQUENCE_NUMBER_UNSUPPORTED: what a middleware says that does not number messages."""
 
 
 class Input(Generic[T]):
@@ -49,7 +51,7 @@ class Input(Generic[T]):
         """Note that a message came in, with its stamp and its number among those of its sender."""
         self.stamp_ns = stamp_ns
         self._arrivals_s.append(self._steady_s())
-        if sequence is not None:
+        if sequence not in (None, UNNUMBERED):
             self._breaks.append(self._sequence is not None and sequence <= self._sequence)
             self._sequence = sequence
 
