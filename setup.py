@@ -20,13 +20,8 @@ setup(
     maintainer="lewm_ros maintainers",
     maintainer_email="lewm_ros@example.com",
     license="Apache-2.0",
-    # `training` is too common a name to be imported by, so it is installed as `lewm_training`.
-    packages=[
-        *find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-        "lewm_training",
-        *(f"lewm_training.{package}" for package in find_packages("training")),
-    ],
-    package_dir={"lewm_training": "training"},
+    packages=[*find_packages(include=[PACKAGE, f"{PACKAGE}.*"]), *find_packages("training")],
+    package_dir={"lewm_training": "training/lewm_training"},
     package_data={PACKAGE: ["assets/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
@@ -74,7 +69,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "lewm = lewm_training.cli:main",
+            "lewm = lewm_training.__main__:main",
             "encoder_and_planner = lewm_ros.nodes.__main__:encoder_and_planner",
             "encoder_node = lewm_ros.nodes.__main__:encoder_node",
             "planner_node = lewm_ros.nodes.__main__:planner_node",

@@ -54,7 +54,7 @@ def part_of(module: str) -> str | None:
 
 def module_name(file: Path) -> str:
     parts = file.relative_to(ROOT).with_suffix("").parts
-    parts = ("lewm_training", *parts[1:]) if parts[0] == "training" else parts
+    parts = parts[1:] if parts[0] == "training" else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 

@@ -9,9 +9,9 @@ import torch
 from conftest import random_model
 
 from lewm_ros.config import PlannerConfig
-from lewm_training.bench.machine import matmul_rate, time_calls
 from lewm_training.bench.paper import final_distance, search_from
 from lewm_training.bench.peer import peer_costs, peer_model, peer_plan, peer_sizes, peer_solver
+from lewm_training.judge.machine import matmul_rate, time_calls
 
 SEARCH = PlannerConfig(samples=16, iterations=3, elites=4, horizon=5, precision="fp32", minimum_std=0.0)
 REASON = "the reference is not installed: pip install -e '.[peer]'"

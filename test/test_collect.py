@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lewm_training.collect import CollectConfig, collect
-from lewm_training.dataset import DatasetError, EpisodeDataset
-from lewm_training.spread import Result, SpreadError, over_processes, over_ray
+from lewm_training.collect.recording import CollectConfig, collect
+from lewm_training.collect.workers import Result, SpreadError, over_processes, over_ray
+from lewm_training.data import DatasetError, EpisodeDataset
 
 CONFIG = CollectConfig(task="reach", episodes=16, steps=40, image_size=32, seed=5)
 
@@ -33,7 +33,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def start_collecting(out: Path, processes: int = 2) -> subprocess.Popen[str]:
     """`lewm collect`, as the leader of a process group of its own."""
-    command = [sys.executable, "-m", "lewm_training.cli", "collect", "--task", CONFIG.task]
+    command = [sys.executable, "-m", "lewm_training", "collect", "--task", CONFIG.task]
     command += ["--processes", str(processes)]
     command += ["--episodes", str(CONFIG.episodes), "--steps", str(CONFIG.steps), "--seed", str(CONFIG.seed)]
     command += ["--image-size", str(CONFIG.image_size), "--out", str(out)]
@@ -118,7 +118,7 @@ def test_whatever_is_killed_nothing_finished_is_lost_and_the_file_is_the_same(
 
 @needs_proc
 def test_workers_do_not_outlive_what_they_work_for() -> None:
-    script = "import time; from lewm_training.spread import *; list(over_processes(2)(time.sleep, [600, 600]))"
+    script = "import time; from lewm_training.collect.workers import *; list(over_processes(2)(time.sleep, [600, 600]))"
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     wait_until(lambda: len(workers_of(process)) == 2, process)
     workers = workers_of(process)

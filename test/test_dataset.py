@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from toy_dataset import toy_columns, write_toy
 
-from lewm_training.dataset import DatasetError, EpisodeDataset, write_episode
-from lewm_training.dataset.frames import StoredFrames
+from lewm_training.data import DatasetError, EpisodeDataset, write_episode
+from lewm_training.data.frames import StoredFrames
 
 STEPS = 20
 
@@ -185,7 +185,7 @@ def test_a_file_cut_short_is_not_read(path: Path) -> None:
 WRITE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from lewm_training.dataset.writing import new_file
+from lewm_training.data.writing import new_file
 with new_file(Path(sys.argv[1])) as file:
     file["action"] = [[0.0] * 7] * 1000
     file.flush()

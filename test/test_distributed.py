@@ -22,8 +22,8 @@ from toy_training import toy_config, toy_trainer, write_bars
 from lewm_ros.config import TrainConfig, to_mapping
 from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import load_checkpoint
-from lewm_training.distributed import Ranks, share_batch_norm
-from lewm_training.objective import Objective
+from lewm_training.learn.distributed import Ranks, share_batch_norm
+from lewm_training.learn.objective import Objective
 
 WORLD = 2
 CASES = {
@@ -111,7 +111,7 @@ def test_lewm_train_under_torchrun_is_training_in_one_process(tmp_path: Path) ->
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(to_mapping(toy_config(**recipe))))))
     options = ["--dataset", dataset, "--config", tmp_path / "toy.yaml", "--device", "cpu", "--out", tmp_path / "two"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "lewm_training.cli", "train", *map(str, options), "--json", str(tmp_path / "two.json")]
+    command = [*launcher, "-m", "lewm_training", "train", *map(str, options), "--json", str(tmp_path / "two.json")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.returncode == 0, done.stderr

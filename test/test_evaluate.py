@@ -11,9 +11,9 @@ import pytest
 from lewm_ros.config import PlannerConfig
 from lewm_ros.model.checkpoint import load_checkpoint
 from lewm_ros.sim import SimArm, draw_problems, make_task
-from lewm_training.cli import main
-from lewm_training.evaluate import evaluate_direct, wilson_interval
-from lewm_training.processes import planner_config
+from lewm_training.__main__ import main
+from lewm_training.judge.evaluate import evaluate_direct, wilson_interval
+from lewm_training.judge.processes import planner_config
 
 REPORT = {
     "task", "episodes", "successes", "success_rate", "ci95", "random_success_rate", "start_distance_m",

@@ -11,9 +11,9 @@ from conftest import joint_delta_space, random_model
 from toy_dataset import toy_columns, write_toy
 
 from lewm_ros.model.checkpoint import Checkpoint
-from lewm_training.dataset import EpisodeDataset
-from lewm_training.figures import plot_learning_curves
-from lewm_training.pictures import draw_run_pictures
+from lewm_training.data import EpisodeDataset
+from lewm_training.judge.figures import plot_learning_curves
+from lewm_training.judge.pictures import draw_run_pictures
 
 EPOCH = {
     "train/prediction": 0.2,

@@ -15,9 +15,9 @@ from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoi
 from lewm_ros.model.gap import FrameGap
 from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.planning.costs import Candidates, compose
-from lewm_training.dataset import EpisodeDataset
-from lewm_training.embeddings import embed
-from lewm_training.proposal import _expectile_loss, train_proposal
+from lewm_training.data import EpisodeDataset
+from lewm_training.judge.embeddings import embed
+from lewm_training.learn.proposal import _expectile_loss, train_proposal
 
 
 def random_gap() -> FrameGap:

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from toy_dataset import META, toy_columns
 
-from lewm_training.cli import main
-from lewm_training.dataset import EpisodeDataset
+from lewm_training.__main__ import main
+from lewm_training.data import EpisodeDataset
 
 EPISODES, STEPS = 6, 20
 DECLARED = {
@@ -152,7 +152,7 @@ def test_an_import_that_is_killed_goes_on_to_the_same_file(tmp_path: Path) -> No
     source, config = write_foreign(tmp_path / "theirs.h5", episodes), declare(tmp_path)
     out, whole = tmp_path / "killed.h5", tmp_path / "whole.h5"
     command = ["import", "--from", "hdf5", str(source), "--config", str(config)]
-    process = subprocess.Popen([sys.executable, "-m", "lewm_training.cli", *command, "--out", str(out)])
+    process = subprocess.Popen([sys.executable, "-m", "lewm_training", *command, "--out", str(out)])
     parts = out.with_suffix(".parts")
     deadline_s = time.monotonic() + 60.0
     while len(list(parts.glob("*.h5"))) < 20 and process.poll() is None and time.monotonic() < deadline_s:

@@ -14,12 +14,12 @@ import yaml
 from toy_dataset import CONTROL_HZ, META, toy_columns, write_toy
 
 from lewm_ros.config import ConfigError
-from lewm_training.dataset import DatasetError, EpisodeDataset
-from lewm_training.formats import lerobot_layout
+from lewm_training.data import DatasetError, EpisodeDataset
+from lewm_training.data.formats import lerobot_layout
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra `lerobot`")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra `lerobot`")
-lerobot = pytest.importorskip("lewm_training.formats.lerobot", reason="needs the extra `lerobot`")
+lerobot = pytest.importorskip("lewm_training.data.formats.lerobot", reason="needs the extra `lerobot`")
 
 LENGTHS = (20, 33, 17)
 MEAN_PIXEL_ERROR = 2.0

@@ -47,8 +47,8 @@ from lewm_ros.observation.images import ENCODINGS, compressed_to_rgb, image_to_r
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.stamps import stamp_to_ns
 from lewm_ros.robot.arm import PANDA
-from lewm_training.dataset import EpisodeDataset
-from lewm_training.formats.rosbag import import_data
+from lewm_training.data import EpisodeDataset
+from lewm_training.data.formats.rosbag import import_data
 
 Array = NDArray[Any]
 

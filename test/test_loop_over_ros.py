@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from lewm_training.cli import main
+from lewm_training.__main__ import main
 
 pytest.importorskip("rclpy", reason="no ROS 2: neither sourced nor installed with the extra 'ros'")
 

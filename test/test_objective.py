@@ -11,8 +11,8 @@ from toy_training import toy_config
 from lewm_ros.config import SIGRegConfig, TrainConfig
 from lewm_ros.model import LeWorldModel, SIGReg
 from lewm_ros.model.encoder import Encoder
-from lewm_training.objective import Objective, curvature
-from lewm_training.train import tune_for
+from lewm_training.learn.objective import Objective, curvature
+from lewm_training.learn.trainer import tune_for
 
 WINDOWS, ACTIONS = 6, 35
 

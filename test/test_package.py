@@ -91,7 +91,7 @@ def test_colcon_installs_every_module_under_its_import_name(workspace: Path) -> 
     script = "import lewm_ros, lewm_training; print(lewm_ros.__path__[0]); print(lewm_training.__path__[0])"
     done = in_workspace(workspace, f"{sys.executable} -c '{script}'")
     assert done.returncode == 0, done.stderr
-    for place, source in zip(done.stdout.split(), (ROOT / "lewm_ros", ROOT / "training"), strict=True):
+    for place, source in zip(done.stdout.split(), (ROOT / "lewm_ros", ROOT / "training/lewm_training"), strict=True):
         installed = Path(place)
         assert installed.is_relative_to(workspace)
         expected = {file.relative_to(source) for file in source.rglob("*.py")} | {

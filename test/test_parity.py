@@ -25,10 +25,10 @@ from lewm_ros.model import LeWorldModel, SIGReg
 from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.robot.action_space import ActionSpace
-from lewm_training.cli import main
-from lewm_training.formats.released import export_data, import_data
-from lewm_training.formats.released_layout import read_architecture, write_architecture
-from lewm_training.formats.released_names import to_released
+from lewm_training.__main__ import main
+from lewm_training.data.formats.released import export_data, import_data
+from lewm_training.data.formats.released_layout import read_architecture, write_architecture
+from lewm_training.data.formats.released_names import to_released
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "lewm.yaml"
 BATCH, SAMPLES, HORIZON = 2, 3, 5

@@ -16,9 +16,9 @@ from lewm_ros.model import patch_rollout
 from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from lewm_ros.model.patch import VJEPA2_AC, PatchWorldModel
 from lewm_ros.planning import RecedingHorizonPlanner
-from lewm_training.cli import main
-from lewm_training.dataset import EpisodeDataset
-from lewm_training.patch import PatchTrainer
+from lewm_training.__main__ import main
+from lewm_training.data import EpisodeDataset
+from lewm_training.learn.patch import PatchTrainer
 
 
 def test_an_embedding_is_every_patch_token_normalised() -> None:

@@ -13,13 +13,19 @@ from toy_dataset import META, write_toy
 
 from lewm_ros.model.checkpoint import Checkpoint, CheckpointError
 from lewm_training import labels
-from lewm_training.cli import main
-from lewm_training.dataset import DatasetError, EpisodeDataset
-from lewm_training.embeddings import embed, embed_with_patches, untrained_like
-from lewm_training.labels import labels_of
-from lewm_training.probe import held_out_episodes, light_probe, principal_components, probe_encoder, split_episodes
-from lewm_training.regression import linear_probe, mlp_probe, pearson_r, r_squared
-from lewm_training.retrieval import retrieve
+from lewm_training.__main__ import main
+from lewm_training.data import DatasetError, EpisodeDataset
+from lewm_training.judge.embeddings import embed, embed_with_patches, untrained_like
+from lewm_training.judge.labels import labels_of
+from lewm_training.judge.probe import (
+    held_out_episodes,
+    light_probe,
+    principal_components,
+    probe_encoder,
+    split_episodes,
+)
+from lewm_training.judge.regression import linear_probe, mlp_probe, pearson_r, r_squared
+from lewm_training.judge.retrieval import retrieve
 
 EPISODES, STEPS, SIZE = 8, 80, 32
 
@@ -147,7 +153,7 @@ def test_embeddings_are_the_same_with_and_without_patches(dataset: EpisodeDatase
 
 
 def test_the_encoder_is_probed_for_every_label(dataset: EpisodeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lewm_training.regression.MLP_EPOCHS", 2)
+    monkeypatch.setattr("lewm_training.judge.regression.MLP_EPOCHS", 2)
     report = probe_encoder(random_model(), dataset, split_episodes(dataset, {}, frames=70, seed=0), seed=0)
     assert {(r["label"], r["input"], r["probe"]) for r in report["probes"]} == {
         (label, source, probe)
@@ -189,7 +195,7 @@ def test_retrieval_finds_what_came_where_the_model_is_right(
         assert z.shape == (10, 3, 16) and actions.shape == (10, 12, 35)
         return np.array([[place[row + 5 * step] for step in range(3, 13)] for row in first])
 
-    monkeypatch.setattr("lewm_training.retrieval._imagine", perfect)
+    monkeypatch.setattr("lewm_training.judge.retrieval._imagine", perfect)
     found = retrieve(checkpoint, dataset, episodes, seed=0, starts=10, bank=100)
     assert found.blocks_ahead == (1, 2, 3, 5, 10)
     np.testing.assert_array_equal(found.true, found.start[:, None] + 5 * np.array(found.blocks_ahead))
@@ -214,7 +220,7 @@ def test_the_command_prints_a_table_and_draws(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lewm_training.regression.MLP_EPOCHS", 2)
+    monkeypatch.setattr("lewm_training.judge.regression.MLP_EPOCHS", 2)
     command = ["probe", "--checkpoint", str(checkpoint_path), "--dataset", str(dataset.path), "--frames", "40"]
     command += ["--json", str(tmp_path / "probe.json"), "--figure", str(tmp_path / "probe.png")]
     assert main([*command, "--pictures", str(tmp_path / "pictures")]) == 0

@@ -100,7 +100,7 @@ def test_a_killed_command_loses_nothing_finished_and_goes_on(dataset_path: Path,
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(to_mapping(toy_config(**recipe))))))
     out, log = tmp_path / "run", tmp_path / "run" / "metrics.jsonl"
     options = ["--dataset", dataset_path, "--config", tmp_path / "toy.yaml", "--out", out, "--device", "cpu"]
-    command = [sys.executable, "-m", "lewm_training.cli", "train", *map(str, options)]
+    command = [sys.executable, "-m", "lewm_training", "train", *map(str, options)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline_s = time.monotonic() + 120.0
         while not log.exists() or len(log.read_text().splitlines()) < 3:

@@ -32,8 +32,8 @@ from recordings import (
 from lewm_ros.model.pixels import fit_frame
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.arm import PANDA
-from lewm_training.cli import main
-from lewm_training.dataset import EpisodeDataset
+from lewm_training.__main__ import main
+from lewm_training.data import EpisodeDataset
 
 ROOT = Path(__file__).parents[1]
 STEP_S = 0.05

@@ -19,10 +19,10 @@ from lewm_ros.robot.arm import PANDA
 from lewm_ros.sim import TASKS, SimArm, apply_action, make_task
 from lewm_ros.sim.arm import CUBE_HALF_M, GRIPPER_OPEN_M, WORKSPACE_M
 from lewm_ros.sim.cube_tasks import cube_on_table, hand_down, wrap, yaw_of
-from lewm_training.collect import EE_DELTA_LIMIT, RECIPES, CollectConfig, collect, record_episode
-from lewm_training.dataset import DatasetError, EpisodeDataset
-from lewm_training.experts import Expert, PickPlaceExpert, PushExpert
-from lewm_training.spread import over_processes
+from lewm_training.collect.experts import Expert, PickPlaceExpert, PushExpert
+from lewm_training.collect.recording import EE_DELTA_LIMIT, RECIPES, CollectConfig, collect, record_episode
+from lewm_training.collect.workers import over_processes
+from lewm_training.data import DatasetError, EpisodeDataset
 
 CUBE_TASKS = ("push", "pick_place")
 STEPS = 8
@@ -321,7 +321,7 @@ def test_collect_writes_one_dataset(tmp_path: Path) -> None:
 def test_an_interrupted_collect_keeps_what_was_finished(tmp_path: Path) -> None:
     out, episodes = tmp_path / "reach.h5", 200
     command = f"collect --task reach --episodes {episodes} --steps {STEPS} --image-size 32 --processes 1 --out {out}"
-    call = f"import sys; from lewm_training.cli import main; sys.exit(main({command.split()!r}))"
+    call = f"import sys; from lewm_training.__main__ import main; sys.exit(main({command.split()!r}))"
     process = subprocess.Popen([sys.executable, "-c", call], stderr=subprocess.PIPE, start_new_session=True, text=True)
     first = tmp_path / "reach.parts" / "000000.h5"
     try:

@@ -14,11 +14,11 @@ from toy_training import EPISODES, STEPS, assert_same_state, state_of, toy_confi
 
 from lewm_ros.config import ConfigError, ProposalConfig, ProposalTrainConfig, TrainConfig, load
 from lewm_ros.model.checkpoint import load_checkpoint
-from lewm_training.dataset import DatasetError, EpisodeDataset
-from lewm_training.embeddings import embed
-from lewm_training.proposal import train_proposal
-from lewm_training.train import Trainer
-from lewm_training.windows import read_ahead
+from lewm_training.data import DatasetError, EpisodeDataset
+from lewm_training.data.windows import read_ahead
+from lewm_training.judge.embeddings import embed
+from lewm_training.learn.proposal import train_proposal
+from lewm_training.learn.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 

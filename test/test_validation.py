@@ -9,9 +9,9 @@ import pytest
 import torch
 from toy_training import toy_trainer, write_bars
 
-from lewm_training.batch_norm import batch_norms, batch_statistics, settle_batch_norm
-from lewm_training.train import Trainer
-from lewm_training.validation import effective_rank, error_spread, spread, warnings_about
+from lewm_training.learn.batch_norm import batch_norms, batch_statistics, settle_batch_norm
+from lewm_training.learn.trainer import Trainer
+from lewm_training.learn.validation import effective_rank, error_spread, spread, warnings_about
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_ros.robot.arm import PANDA
-from lewm_training.dataset import merge_episodes, write_episode
+from lewm_training.data import merge_episodes, write_episode
 
 CONTROL_HZ = 20.0
 LIMIT_RAD = 0.05

@@ -11,8 +11,8 @@ from conftest import small_model_config
 from toy_dataset import LIMIT_RAD, META
 
 from lewm_ros.config import TrainConfig
-from lewm_training.dataset import EpisodeDataset, merge_episodes, write_episode
-from lewm_training.train import Trainer
+from lewm_training.data import EpisodeDataset, merge_episodes, write_episode
+from lewm_training.learn.trainer import Trainer
 
 EPISODES, STEPS, BLOCK = 6, 40, 5
 

@@ -1,1 +1,0 @@
-"""Offline work: collect, train, evaluate, probe, and the `lewm` command."""

@@ -1,0 +1,1 @@
+"""Recording episodes: explorers and experts that act, and the processes that simulate side by side."""

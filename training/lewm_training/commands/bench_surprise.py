@@ -1,0 +1,47 @@
+"""`lewm bench surprise`: false alarms, and disturbances that are seen."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lewm_training.commands.arguments import CommandError, add_checkpoint, positive
+from lewm_training.judge.processes import planner_config
+
+HELP = "Disturb the simulated scene while the arm is driven: what surprises the model, how soon, and what else does."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_checkpoint(parser)
+    parser.add_argument("--goals", type=positive, default=20, help="reached for undisturbed (default 20)")
+    parser.add_argument("--disturbed-goals", type=positive, default=5, help="per kind of disturbance (default 5)")
+    parser.add_argument("--threshold", type=float, default=5.0, help="standard deviations (default 5)")
+    parser.add_argument("--steps", type=positive, default=1, help="above the threshold in a row (default 1)")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw surprise over time")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    from lewm_ros.model.checkpoint import load_checkpoint
+    from lewm_training.bench.surprise import bench_surprise
+    from lewm_training.judge.figures import plot_surprise
+
+    checkpoint = load_checkpoint(options.checkpoint)
+    checkpoint.require_arm()
+    if checkpoint.error is None:
+        raise CommandError(f"checkpoint '{checkpoint.name}' does not say how its errors are distributed; train it anew")
+    if options.disturbed_goals > options.goals:
+        raise CommandError(f"--disturbed-goals {options.disturbed_goals}: must be at most --goals {options.goals}")
+    figures = bench_surprise(
+        checkpoint,
+        planner_config(),
+        options.goals,
+        options.disturbed_goals,
+        options.threshold,
+        options.steps,
+        options.seed,
+    )
+    if options.figure:
+        options.figure.parent.mkdir(parents=True, exist_ok=True)
+        plot_surprise(figures, options.figure)
+    return figures

@@ -1,0 +1,23 @@
+"""`lewm demo`: see the loop work."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lewm_training.commands.arguments import add_checkpoint, positive
+
+HELP = "Drive the simulated arm to five goal images over ROS 2; leaves pictures and a video."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_checkpoint(parser)
+    parser.add_argument("--goals", type=positive, default=5, help="default 5")
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for pictures (default demo)")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    from lewm_training.judge.demo import run_demo
+
+    return run_demo(options.checkpoint, options.goals, options.seed, options.out)

@@ -1,0 +1,37 @@
+"""`lewm eval`: measure the closed loop."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lewm_training.commands.arguments import add_checkpoint, add_device, device_of, positive, require_task
+from lewm_training.judge.processes import planner_config
+
+HELP = "Measure the closed loop and the random policy on held-out goals."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_checkpoint(parser)
+    parser.add_argument("--task", default="reach", help="default reach")
+    parser.add_argument("--episodes", type=positive, default=50, help="default 50")
+    parser.add_argument("--transport", choices=("direct", "ros"), default="direct", help="default direct")
+    parser.add_argument("--planner", type=Path, help="YAML of the planner's search (default: the shipped one)")
+    add_device(parser)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    require_task(options.task)
+    if options.transport == "ros":
+        from lewm_training.judge.evaluate_ros import evaluate_ros
+
+        return evaluate_ros(
+            options.checkpoint, options.task, options.episodes, options.seed, options.planner, device_of(options)
+        )
+    from lewm_ros.model.checkpoint import load_checkpoint
+    from lewm_training.judge.evaluate import evaluate_direct
+
+    config = planner_config(options.planner)
+    checkpoint = load_checkpoint(options.checkpoint, device_of(options))
+    return evaluate_direct(checkpoint, options.task, options.episodes, options.seed, config)

@@ -1,0 +1,205 @@
+"""`lewm import --from rosbag`: rosbag2 recordings (MCAP or SQLite) become episodes at a fixed rate.
+
+Every row holds what the topics of the robot held at its time, by header stamp; where one of them pauses, the episode
+ends, and nothing is made up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import h5py
+from tqdm import tqdm
+
+from lewm_ros.observation.stamps import NS_PER_S
+from lewm_ros.observation.timeline import ClockJump, Figures, Sample, Timeline
+from lewm_training.data import DatasetError, EpisodeError
+from lewm_training.data.formats.rosbag_config import RecordingConfig, load_config
+from lewm_training.data.formats.rosbag_episode import RecordedEpisode
+from lewm_training.data.formats.rosbag_files import find_bags, open_bag, read_messages
+from lewm_training.data.formats.rosbag_report import merge_figures, report_lines, why_nothing
+from lewm_training.data.formats.rosbag_topics import Camera, Topic, make_topics
+from lewm_training.data.writing import Episode, import_episodes, part_path
+
+NamedEpisode = tuple[str, Callable[[], Episode]]
+
+
+def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) -> dict[str, Any]:
+    """Read all recordings under `source` into the HDF5 file `out`; returns the figures.
+
+    Finished episodes wait in `OUT.parts/` until all are there; an interrupted import goes on from them.
+
+    Args:
+        source: a rosbag2 folder, an MCAP or SQLite file, or a folder of these.
+        out: file to write.
+        config: YAML of `RecordingConfig`.
+        skip_bad: leave bad episodes and recordings out and count them.
+
+    Raises:
+        ConfigError: the YAML does not fit.
+        DatasetError: a recording or an episode is bad, or nothing is left.
+    """
+    settings = load_config(config)
+    camera = Camera(settings.image_size)
+    recordings = [Recording(path, settings, camera) for path in find_bags(source)]
+
+    def episodes() -> Iterator[NamedEpisode]:
+        begun = 0
+
+        def written() -> bool:
+            """Whether the episode that now begins is on disk; if so, the camera's size is taken from there."""
+            part = part_path(out, begun)
+            if part.exists():
+                with h5py.File(part, "r") as file:
+                    camera.size = tuple(json.loads(file.attrs["meta"])["camera_px"])
+            return part.exists()
+
+        for recording in recordings:
+            for episode in recording.episodes(written, skip_bad):
+                begun += 1
+                yield episode
+            for line in recording.report():
+                tqdm.write(line)
+        if not begun:
+            reasons = "; ".join(f"{r.path.name}: {why_nothing(r.figures, r.short)}" for r in recordings[:3])
+            raise DatasetError(f"{source}: no episode; {reasons}")
+
+    sources = {"format": "rosbag", "recordings": [str(recording.path.resolve()) for recording in recordings]}
+    meta = {**settings.meta(), "config": sources}
+    figures = import_episodes(out, episodes(), sources | asdict(settings), meta, 1, skip_bad)
+    return figures | {
+        "recordings": len(recordings),
+        "short": sum(recording.short for recording in recordings),
+        "ends": [
+            f"{recording.path.name}: {time_ns / NS_PER_S:.3f} s: {reason}"
+            for recording in recordings
+            for time_ns, reason in recording.ends
+        ],
+        "topics": merge_figures([recording.figures for recording in recordings]),
+    }
+
+
+class Recording:
+    """One recording on its way into episodes.
+
+    Args:
+        path: of the recording.
+        config: topics and rates.
+        camera: reads the images of all recordings.
+    """
+
+    def __init__(self, path: Path, config: RecordingConfig, camera: Camera) -> None:
+        self.path = path
+        self.samples = self.short = 0
+        self.figures: dict[str, Figures] = {}
+        self.ends: list[tuple[int, str]] = []
+        self._config, self._camera = config, camera
+        self._named = 0
+        self._episode: RecordedEpisode | None = None
+        self._newest: Sample | None = None
+
+    def episodes(self, written: Callable[[], bool], skip_bad: bool) -> Iterator[NamedEpisode]:
+        """The episodes, each with its name and what reads it or raises EpisodeError.
+
+        Args:
+            written: asked when an episode begins whether it need not be read any more.
+            skip_bad: a recording that cannot be read counts as a bad episode, after those before the damage.
+
+        Raises:
+            DatasetError: the recording cannot be read.
+        """
+        try:
+            yield from self._read(written)
+        except DatasetError as error:
+            if not skip_bad:
+                raise
+            yield self._name(), _refuse(EpisodeError(str(error)))
+
+    def report(self) -> list[str]:
+        """Lines for people."""
+        return report_lines(self.path.name, self.samples, self.figures, self.ends, self._config.image)
+
+    def _read(self, written: Callable[[], bool]) -> Iterator[NamedEpisode]:
+        config = self._config
+        with open_bag(self.path) as reader:
+            recorded = {name: topic.msgtype or "of several types" for name, topic in reader.topics.items()}
+            try:
+                topics = make_topics(config, recorded, self._camera)
+            except DatasetError as error:
+                raise DatasetError(f"{self.path}: {error}") from None
+            timeline = Timeline({name: topic.rule for name, topic in topics.items()}, config.image, config.control_hz)
+            self.ends = timeline.ends
+            self.figures = {name: track.figures for name, track in timeline.tracks.items()}
+            for name, message, received_ns in read_messages(reader, topics, self.path):
+                for sample in self._push(timeline, topics[name], name, message, received_ns):
+                    yield from self._take(sample, topics, written)
+            for sample in timeline.finish():
+                yield from self._take(sample, topics, written)
+        yield from self._close()
+
+    def _push(self, timeline: Timeline, topic: Topic, name: str, message: Any, received_ns: int) -> Sequence[Sample]:
+        """The samples that a message completes; a bad message is the end of the episode that it falls into."""
+        try:
+            held = topic.receive(message, received_ns)
+        except ValueError as error:
+            self.figures[name].received += 1
+            self.figures[name].dropped["unsound"] += 1
+            self._blame(f"{name}: {error}")
+            return []
+        try:
+            return timeline.push(name, held)
+        except ClockJump as error:
+            self._blame(f"{name}: {error}")
+            timeline.restart(f"{name}: {error}")
+        except ValueError as error:
+            self._blame(f"{name}: {error}")
+        return []
+
+    def _take(self, sample: Sample, topics: dict[str, Topic], written: Callable[[], bool]) -> Iterator[NamedEpisode]:
+        """Append a sample to the episode, or begin the next one with it; yields the one that is complete."""
+        config, newest = self._config, self._newest
+        same_segment = newest is not None and newest.segment == sample.segment
+        longest = round(config.max_episode_s * config.control_hz)
+        if self._episode is None or not same_segment or self._episode.rows == longest:
+            yield from self._close()
+            self._episode = RecordedEpisode(config, topics, written())
+            if same_segment:  # cut for its length: no row is lost
+                self._episode.add(newest)
+        self._episode.add(sample)
+        self._newest = sample
+        self.samples += 1
+
+    def _close(self) -> Iterator[NamedEpisode]:
+        episode, self._episode = self._episode, None
+        if episode is None:
+            return
+        if not episode.refused and episode.rows < self._config.min_episode_s * self._config.control_hz:
+            self.short += 1
+            return
+
+        def read() -> Episode:
+            columns, notes = episode.read()
+            return columns, notes | {"camera_px": self._camera.size}
+
+        yield self._name(), read
+
+    def _blame(self, reason: str) -> None:
+        """Refuse the episode that a bad message falls into, if it falls into one."""
+        if self._episode is not None:
+            self._episode.refuse(reason)
+
+    def _name(self) -> str:
+        """Recording and number of the next episode."""
+        self._named += 1
+        return f"{self.path.name}/{self._named - 1}"
+
+
+def _refuse(error: EpisodeError) -> Callable[[], Episode]:
+    def read() -> Episode:
+        raise error
+
+    return read

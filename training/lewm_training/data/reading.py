@@ -1,0 +1,213 @@
+"""A dataset opened for training: memory-mapped, checked, cut into windows."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lewm_training.data.checks import DatasetError, EpisodeError, check_episode
+from lewm_training.data.frames import Frames, MappedFrames, StoredFrames
+from lewm_training.data.writing import INCOMPLETE
+
+INDEX_COLUMNS = ("ep_len", "ep_offset")
+CHECKED_COLUMNS = ("action", "proprio", "timestamp_s")
+SKIP_HINT = "--skip-bad leaves such episodes out"
+
+
+@dataclass(frozen=True)
+class ColumnStatistics:
+    """Over the rows of a column (N, K): each field is (K,)."""
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EpisodeDataset:
+    """A dataset opened for reading. Columns stay in the file: what memory holds does not grow with it.
+
+    `skipped` says of each episode that is left out why; it is empty unless `skip_bad` was asked for.
+    """
+
+    path: Path
+    pixels: Frames
+    columns: dict[str, NDArray[Any]]
+    lengths: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    meta: dict[str, Any]
+    skip_bad: bool = False
+    skipped: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, skip_bad: bool = False) -> EpisodeDataset:
+        """Open the file of `lewm collect`, `lewm import` or stable-worldmodel.
+
+        Args:
+            path: the file.
+            skip_bad: leave bad episodes out, and note them in `skipped`, instead of stopping at the first.
+
+        Raises:
+            DatasetError: the file is missing, incomplete or not HDF5, lacks a column, or an episode is bad.
+        """
+        path = Path(path)
+        try:
+            file = h5py.File(path, "r")
+        except OSError as error:
+            reason = "no such file" if not path.exists() else f"not a whole HDF5 file ({error})"
+            raise DatasetError(f"{path}: {reason}; `lewm collect` and `lewm import` write one") from None
+        with file:
+            if INCOMPLETE in file.attrs:
+                raise DatasetError(f"{path}: was never finished; run the command that writes it again")
+            for name in ("pixels", "action", *INDEX_COLUMNS):
+                if name not in file:
+                    raise DatasetError(
+                        f"{path}: column '{name}' is missing; found {', '.join(file)} "
+                        "(`lewm import --from hdf5` takes columns of other names)"
+                    )
+            lengths, offsets = read_index(file)
+            meta = json.loads(file.attrs.get("meta", "{}"))
+            pixels, columns = _map_columns(file)
+        dataset = cls(path, pixels, columns, lengths, offsets, meta, skip_bad)
+        for episode in range(len(lengths)):
+            dataset._check(episode)
+        return dataset
+
+    def rows(self, episode: int) -> slice:
+        """Where an episode lies in the columns."""
+        return slice(int(self.offsets[episode]), int(self.offsets[episode] + self.lengths[episode]))
+
+    def split(self, validation_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Episode numbers for training and for validation, disjoint, without those that are skipped."""
+        order = np.random.default_rng(seed).permutation(len(self.lengths))
+        order = order[~np.isin(order, list(self.skipped))]
+        held_out = max(1, round(validation_fraction * len(order)))
+        return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+    def window_starts(self, episodes: NDArray[np.int64], span: int) -> NDArray[np.int64]:
+        """First rows of every window of `span` control steps that lies inside one of the episodes.
+
+        Raises:
+            DatasetError: an episode is shorter than that and is not to be skipped, or none is left.
+        """
+        starts = []
+        for episode in (int(e) for e in episodes if e not in self.skipped):
+            spare = self.lengths[episode] - span
+            if spare < 0:
+                self._reject(
+                    episode, EpisodeError(f"only {self.lengths[episode]} control steps, a window takes {span},")
+                )
+            else:
+                starts.append(self.offsets[episode] + np.arange(spare + 1))
+        if not starts:
+            raise DatasetError(f"{self.path}: no episode holds a window of {span} control steps")
+        return np.concatenate(starts)
+
+    def anchored_episodes(self, episodes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Those of the episodes in which only the wrist moves, grouped by where the rest of the arm stands.
+
+        Raises:
+            DatasetError: the dataset has no such episodes.
+        """
+        notes = self.meta.get("episodes", [])
+        anchors = {int(e): notes[e].get("anchor") for e in episodes if e < len(notes)}
+        groups = sorted({anchor for anchor in anchors.values() if anchor is not None})
+        if not groups:
+            raise DatasetError(f"{self.path}: no anchored episodes; set anchored_fraction to 0 or collect with `lewm`")
+        return [np.array([e for e, anchor in anchors.items() if anchor == group]) for group in groups]
+
+    def read_windows(
+        self, starts: NDArray[np.int64], frames: int, action_block: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Frames at block boundaries (B, frames, height, width, 3) and the actions between (B, frames-1, block, 7)."""
+        rows = starts[:, None] + action_block * np.arange(frames)
+        steps = starts[:, None] + np.arange((frames - 1) * action_block)
+        actions = self.columns["action"][steps].reshape(len(starts), frames - 1, action_block, -1)
+        return self.pixels[rows], actions
+
+    def statistics(self, name: str, episodes: NDArray[np.int64]) -> ColumnStatistics:
+        """Mean, standard deviation and range of a column over some episodes, read one after the other.
+
+        Moments of episodes are joined by Chan, Golub and LeVeque's formula (1983).
+        """
+        count, mean, squares = 0, np.float64(0.0), np.float64(0.0)
+        low, high = np.float64(np.inf), np.float64(-np.inf)
+        for episode in episodes:
+            values = self.columns[name][self.rows(episode)].astype(np.float64)
+            shift, total = values.mean(0) - mean, count + len(values)
+            squares = squares + ((values - values.mean(0)) ** 2).sum(0) + shift**2 * count * len(values) / total
+            mean, count = mean + shift * len(values) / total, total
+            low, high = np.minimum(low, values.min(0)), np.maximum(high, values.max(0))
+        return ColumnStatistics(mean, np.sqrt(squares / count), low, high)
+
+    def _check(self, episode: int) -> None:
+        checked = {n: self.columns[n][self.rows(episode)] for n in CHECKED_COLUMNS if n in self.columns}
+        if not self.meta:
+            # stable-worldmodel stores NaN as the last action of an episode; no window takes it.
+            checked = {name: column[:-1] for name, column in checked.items()}
+        try:
+            check_episode(checked, self.meta)
+        except EpisodeError as error:
+            self._reject(episode, error)
+
+    def _reject(self, episode: int, error: EpisodeError) -> None:
+        if not self.skip_bad:
+            raise DatasetError(f"{self.path}: {error.named(episode)}; {SKIP_HINT}")
+        self.skipped[episode] = error.named(episode)
+
+
+def read_index(file: h5py.File) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lengths and offsets of the episodes, which follow one another without a gap and fill every column.
+
+    Raises:
+        DatasetError: they do not.
+    """
+    lengths, offsets = (file[name][:].astype(np.int64) for name in INDEX_COLUMNS)
+    if len(lengths) != len(offsets) or not len(lengths):
+        raise DatasetError(f"{file.filename}: ep_len has {len(lengths)} episodes, ep_offset {len(offsets)}")
+    ends = np.cumsum(lengths)
+    wrong = np.flatnonzero((offsets != ends - lengths) | (lengths < 1))
+    if len(wrong):
+        episode = int(wrong[0])
+        raise DatasetError(
+            f"{file.filename}: episode {episode} has ep_len {lengths[episode]} and ep_offset {offsets[episode]}, "
+            f"expected ep_offset {ends[episode] - lengths[episode]}"
+        )
+    for name in (n for n in file if n not in INDEX_COLUMNS):
+        if len(file[name]) != ends[-1]:
+            raise DatasetError(
+                f"{file.filename}: column '{name}' has {len(file[name])} rows, the episodes add up to {ends[-1]}; "
+                "was the file written to its end?"
+            )
+    return lengths, offsets
+
+
+def _map_columns(file: h5py.File) -> tuple[Frames, dict[str, NDArray[Any]]]:
+    """Frames and all other numeric columns, memory-mapped where they lie contiguous."""
+    path = Path(file.filename)
+    with path.open("rb") as handle:
+        memory = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+    stored = file["pixels"]
+    mappable = stored.id.get_offset() is not None and stored.dtype == np.uint8
+    if mappable and stored.ndim == 4 and stored.shape[3] == 3:
+        pixels: Frames = MappedFrames(path, memory, stored.id.get_offset(), stored.shape)
+    else:
+        pixels = StoredFrames(path, "pixels")
+    columns = {}
+    for name, column in file.items():
+        if name in ("pixels", *INDEX_COLUMNS) or column.dtype.kind not in "fiub":
+            continue
+        offset = column.id.get_offset()
+        if offset is None:
+            columns[name] = column[:]
+        else:
+            columns[name] = np.frombuffer(memory, column.dtype, column.size, offset).reshape(column.shape)
+    return pixels, columns

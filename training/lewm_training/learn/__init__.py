@@ -1,0 +1,1 @@
+"""Training: the objective, the trainer, and what is trained on a frozen model."""

@@ -1,0 +1,286 @@
+"""Train LeWorldModel on a dataset of episodes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from lewm_ros.config import ConfigError, TrainConfig, to_mapping
+from lewm_ros.model import LeWorldModel
+from lewm_ros.model.checkpoint import Checkpoint, ErrorSpread
+from lewm_training.data import EpisodeDataset
+from lewm_training.data.windows import WindowReader, WindowSampler
+from lewm_training.judge.machine import describe
+from lewm_training.learn.action_statistics import action_block, action_space_of
+from lewm_training.learn.batch_norm import settle_batch_norm
+from lewm_training.learn.distributed import Ranks, share_batch_norm
+from lewm_training.learn.objective import Objective
+from lewm_training.learn.run_folder import RunFolder
+from lewm_training.learn.validation import Validation, warnings_about
+
+SETTLING_BATCHES = 16
+
+
+class Trainer:
+    """Trains one model in one run folder; see `RunFolder` for what lies there at the end of every epoch.
+
+    Args:
+        config: the recipe.
+        dataset: what to learn from.
+        folder: the run folder; a run that stopped there goes on.
+        seed: of everything random.
+        device: where to compute.
+        ranks: which of the processes this is, if several train one model.
+
+    Raises:
+        DatasetError: the dataset does not fit the model.
+        ConfigError: the batch is too small for so many processes.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: EpisodeDataset,
+        folder: Path,
+        seed: int,
+        device: str,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.config, self.dataset, self.seed = config, dataset, seed
+        self.folder, self.ranks, self.device = RunFolder(folder), ranks or Ranks(), torch.device(device)
+        if config.batch_size < 2 * self.ranks.world:
+            raise ConfigError(f"batch_size: must be at least 2 for each of {self.ranks.world} processes")
+        block = action_block(config.model, dataset)
+        train_episodes, self.held_out = dataset.split(config.validation_fraction, seed)
+        self.action_space = action_space_of(dataset, train_episodes, block)
+        self.reader = WindowReader(dataset, self.action_space, self.device)
+        self.sampler = WindowSampler(dataset, train_episodes, config, (config.window_frames - 1) * block + 1)
+        self.validation = Validation(config, self.reader, self.held_out, self.sampler.starts, seed)
+
+        torch.manual_seed(seed)
+        self.model = LeWorldModel(config.model).to(self.device)
+        tune_for(self.model, config, self.device)
+        if self.ranks.world > 1:
+            share_batch_norm(self.model)
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
+        objective = Objective(self.model, config, self.ranks).to(self.device)
+        if config.compile:
+            objective.compile()
+        self.sigreg = objective.sigreg
+        shared = self.ranks.world > 1
+        self.objective = DistributedDataParallel(objective) if shared else objective
+        self.optimizer = make_optimizer(self.model, config)
+        self.epoch, self.trained_s = 0, 0.0
+
+    @property
+    def evaluated(self) -> LeWorldModel:
+        """The model that is validated and written: the moving average of the weights, if there is one."""
+        return self.average.module if self.average else self.model
+
+    def run(self, until: int | None = None) -> Checkpoint:
+        """Train from where the folder's state stands to the last epoch, or to `until`; returns the checkpoint.
+
+        Raises:
+            ConfigError: the folder belongs to another run, or the loss is no longer finite.
+        """
+        self._resume()
+        with self._board() as board:
+            while self.epoch < min(until or self.config.epochs, self.config.epochs):
+                started = time.monotonic()
+                figures = self._train_epoch()
+                with self._autocast():
+                    settle_batch_norm(self.evaluated, self._settling_batches())
+                if self.ranks.is_first:
+                    figures |= self.validation.measure(self.evaluated)
+                self.epoch += 1
+                self.trained_s += time.monotonic() - started
+                if board is not None:
+                    self._save(figures)
+                    _write_scalars(board, figures, self.epoch)
+        if self.ranks.is_first:
+            self.folder.draw_curves()
+        return self.checkpoint()
+
+    def checkpoint(self) -> Checkpoint:
+        """The model as it stands, with the record of how it came to be."""
+        machine = describe(self.device)
+        history = self.folder.history()
+        newest = history[-1] if history else {}
+        provenance = {
+            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "seed": self.seed,
+            "dataset": {"file": self.dataset.path.name, **self.dataset.meta.get("config", {})},
+            "train": to_mapping(self.config),
+            "epochs": self.epoch,
+            "training_s": round(self.trained_s),
+            "hardware": f"{machine['device']}, {machine['threads']} threads, {self.ranks.world} processes",
+            "torch": machine["torch"],
+            "metrics": newest,
+        }
+        names = [item.name for item in fields(ErrorSpread)]
+        error = ErrorSpread(**{name: newest[f"validation/error_{name}"] for name in names}) if newest else None
+        return Checkpoint(self.evaluated, self.action_space, error=error, name="model", provenance=provenance)
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine to zero."""
+        config = self.config
+        total = config.epochs * config.steps_per_epoch
+        warmup = max(1, round(config.warmup_fraction * total))
+        if step < warmup:
+            return config.learning_rate * (step + 1) / warmup
+        return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+    def _train_epoch(self) -> dict[str, Any]:
+        self.model.train()
+        config, steps = self.config, self.config.steps_per_epoch
+        rng = np.random.default_rng([self.seed, self.epoch])
+        directions = torch.Generator().manual_seed(int(rng.integers(2**31)))  # the same in every process
+        torch.manual_seed(int(rng.integers(2**31)) + self.ranks.rank)
+        shares = (self.ranks.share(starts) for starts in self.sampler.batches(rng, steps))
+        sums: dict[str, Tensor] = {}
+        started, waited_s = time.monotonic(), 0.0
+        label = f"epoch {self.epoch + 1}/{config.epochs}"
+        with tqdm(total=steps, desc=label, unit="step", leave=False, disable=not self.ranks.is_first) as bar:
+            windows = self.reader.read_ahead(shares, config.window_frames)
+            for step in range(steps):
+                asked = time.monotonic()
+                batch = next(windows)
+                waited_s += time.monotonic() - asked
+                terms = self._step(*self.reader.to_device(batch), directions, self.epoch * steps + step)
+                for name, value in terms.items():
+                    sums[name] = sums.get(name, 0.0) + value.detach().float()
+                bar.update()
+                if step % 20 == 0:
+                    bar.set_postfix({name: f"{value.item():.3f}" for name, value in terms.items()})
+            windows.close()
+        elapsed_s = time.monotonic() - started
+        means = (self.ranks.total(torch.stack(list(sums.values()))) / steps).tolist()
+        if not all(map(math.isfinite, means)):
+            raise ConfigError(f"{label}: the loss is not finite; lower learning_rate or set precision to fp32")
+        return {
+            **{f"train/{name}": mean for name, mean in zip(sums, means, strict=True)},
+            "train/windows_per_s": steps * config.batch_size / elapsed_s,
+            "train/waiting_share": waited_s / elapsed_s,
+        }
+
+    def _step(self, pixels: Tensor, actions: Tensor, directions: torch.Generator, step: int) -> dict[str, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        drawn = self.sigreg.draw_directions(self.config.model.embedding_dim, directions)
+        with self._autocast():
+            terms = self.objective(pixels, actions, drawn)
+        self.optimizer.zero_grad(set_to_none=True)
+        (self.ranks.world * terms["loss"]).backward()  # DistributedDataParallel takes the mean of gradients
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+        return terms
+
+    def _settling_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Plain training windows, the same whenever asked; each process has its share."""
+        rng = np.random.default_rng([self.seed, 2])
+        starts = (rng.choice(self.sampler.starts, self.config.batch_size) for _ in range(SETTLING_BATCHES))
+        for windows in self.reader.read_ahead(map(self.ranks.share, starts), self.config.model.history + 1):
+            yield self.reader.to_device(windows)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+    def _board(self) -> contextlib.AbstractContextManager[SummaryWriter | None]:
+        """TensorBoard's writer, in the first process; what an unfinished epoch left is dropped."""
+        if not self.ranks.is_first:
+            return contextlib.nullcontext()
+        return SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=self.epoch + 1)
+
+    def _identity(self) -> dict[str, Any]:
+        """What must not change when a run goes on."""
+        return {"config": to_mapping(self.config), "seed": self.seed, "dataset": self.dataset.path.name}
+
+    def _resume(self) -> None:
+        state = self.ranks.read_by_first(self.folder.state, self.device)
+        if state is None:
+            return
+        for name, value in self._identity().items():
+            if state[name] != value:
+                raise ConfigError(f"{self.folder.path}: was started with another {name}; choose another --out")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.epoch, self.trained_s = state["epoch"], state["trained_s"]
+        if self.ranks.is_first:
+            # The checkpoint may be that of an epoch whose state was never written.
+            self.folder.write_history([entry for entry in self.folder.history() if entry["epoch"] <= self.epoch])
+            self.folder.write_checkpoint(self.checkpoint())
+
+    def _save(self, figures: dict[str, Any]) -> None:
+        earlier = [entry for entry in self.folder.history() if entry["epoch"] < self.epoch]
+        self.folder.write_history([*earlier, {"epoch": self.epoch, "trained_s": round(self.trained_s, 1)} | figures])
+        self.folder.write_checkpoint(self.checkpoint())
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "trained_s": self.trained_s,
+        }
+        if self.average:
+            state["average"] = self.average.state_dict()
+        self.folder.write_state(state | self._identity())
+        tqdm.write(_line(self.epoch, figures))
+        for warning in warnings_about(figures, earlier):
+            tqdm.write(f"warning: epoch {self.epoch}: {warning}")
+
+
+def make_optimizer(model: LeWorldModel, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW without decay on biases and norms, in one kernel."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+
+def tune_for(model: LeWorldModel, config: TrainConfig, device: torch.device) -> None:
+    """Spell the encoder's attention out as two matmuls: on CPUs, bf16's fused one is many times slower backwards."""
+    if device.type == "cpu" and config.precision == "bf16":
+        for block in model.encoder.vit.blocks:
+            block.attn.fused_attn = False
+
+
+def _line(epoch: int, figures: dict[str, Any]) -> str:
+    """An epoch's figures in one line."""
+    parts = [
+        f"epoch {epoch:3d}  prediction {figures['validation/prediction']:.4f} "
+        f"(nothing changes {figures['validation/nothing_changes']:.4f})",
+        f"sigreg {figures['validation/sigreg']:.2f}",
+        f"rank {figures['validation/effective_rank']:.1f}",
+    ]
+    if "probe/joint_r2" in figures:
+        parts.append("joints R2 " + " ".join(f"{v:.2f}" for v in figures["probe/joint_r2"]))
+    if "probe/position_error_mm" in figures:
+        parts.append(f"position {figures['probe/position_error_mm']:.0f} mm")
+    return "  ".join([*parts, f"{figures['train/windows_per_s']:.0f} windows/s"])
+
+
+def _write_scalars(board: SummaryWriter, figures: dict[str, Any], epoch: int) -> None:
+    for name, value in figures.items():
+        if isinstance(value, list):
+            _write_scalars(board, {f"{name}/{i}": item for i, item in enumerate(value, start=1)}, epoch)
+        else:
+            board.add_scalar(name, value, epoch)
