@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from toy_dataset import META, write_toy
 
 from lewm_ros.model.checkpoint import Checkpoint, CheckpointError
-from lewm_training import labels
 from lewm_training.__main__ import main
 from lewm_training.data import DatasetError, EpisodeDataset
+from lewm_training.judge import labels
 from lewm_training.judge.embeddings import embed, embed_with_patches, untrained_like
 from lewm_training.judge.labels import labels_of
 from lewm_training.judge.probe import (
