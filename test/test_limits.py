@@ -28,6 +28,10 @@ URDF = """<?xml version="1.0"?>
   <joint name="bare" type="revolute"/>
   <joint name="odd" type="revolute"><limit lower="-1" upper="one" velocity="1"/></joint>
   <joint name="empty" type="revolute"><limit effort="1"/></joint>
+  <joint name="endless" type="revolute"><limit lower="-inf" upper="1" velocity="1"/></joint>
+  <joint name="degrees" type="revolute"><limit lower="-170" upper="170" velocity="1.7"/></joint>
+  <joint name="fast" type="revolute"><limit lower="-3" upper="3" velocity="98"/></joint>
+  <joint name="unlimited" type="revolute"><limit lower="-1e16" upper="1e16" velocity="1"/></joint>
   <joint name="stuck" type="revolute"><limit lower="-1" upper="1" velocity="0"/></joint>
   <ros2_control name="arm" type="system"><joint name="a"><command_interface name="position"/></joint></ros2_control>
 </robot>
@@ -87,7 +91,7 @@ def test_limits_are_matched_by_name_in_any_order() -> None:
         ({"upper_rad": (1.0,)}, "upper_rad: must be 2 numbers, one per joint, got 1"),
         ({"upper_rad": (1.0, -2.0)}, "upper_rad: must be above lower_rad, but is -2.0 for joint 'b'"),
         ({"velocity_rad_s": (0.0, 1.0)}, "velocity_rad_s: must be above 0, but is 0.0 for joint 'a'"),
-        ({"lower_rad": (float("nan"), 0.0)}, "lower_rad: must be finite, but is nan for joint 'a'"),
+        ({"lower_rad": (float("nan"), 0.0)}, "lower_rad: must be finite, got nan"),
         ({"jerk_rad_s3": (500.0, 1.0)}, "jerk_rad_s3: must be above the acceleration, but is 1.0 for joint 'b'"),
         ({"braking_rad_s2": (9.0, 1.0)}, "braking_rad_s2: must be at most the acceleration, but is 9.0 for joint 'a'"),
     ],
@@ -112,6 +116,31 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         load_limits("pandas")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("upper_rad", "170", "upper_rad: must be within 12.57 (are these degrees?), but is 170.0 for joint 'a'"),
+        ("upper_rad", "6.98", ""),  # 400 degrees, as the last axis of some industrial arms
+        ("velocity_rad_s", "180", "velocity_rad_s: must be within 20 (are these degrees?), but is 180.0 for joint 'a'"),
+        ("acceleration_rad_s2", "1500", "acceleration_rad_s2: must be within 1000"),
+        ("jerk_rad_s3", "1e16", "jerk_rad_s3: must be within 1e+06"),
+        ("velocity_rad_s", ".nan", "velocity_rad_s[0]: expected a finite float, got nan"),
+        ("upper_rad", ".inf", "upper_rad[0]: expected a finite float, got inf"),
+    ],
+)
+def test_a_file_of_limits_that_no_arm_has_is_refused(tmp_path: Path, key: str, value: str, words: str) -> None:
+    numbers = {"lower_rad": "-1", "upper_rad": "1", "velocity_rad_s": "2", "acceleration_rad_s2": "3"}
+    numbers |= {"jerk_rad_s3": "2000", key: value}
+    path = tmp_path / "mine.yaml"
+    path.write_text("joint_names: [a]\n" + "".join(f"{name}: [{number}]\n" for name, number in numbers.items()))
+    if not words:
+        assert load_limits(path).upper_rad == (float(value),)
+        return
+    with pytest.raises(ConfigError) as error:
+        load_limits(path)
+    assert str(error.value).startswith(f"{path}: {words}")
+
+
 def test_a_robot_description_gives_limits_in_the_order_asked_for() -> None:
     limits = limits_from_urdf(URDF, ("b", "a"), acceleration_rad_s2=4.0, jerk_rad_s3=100.0)
     assert limits == JointLimits(("b", "a"), (-1.9, -1.0), (2.0, 1.0), (2.5, 1.5), (4.0, 4.0), (100.0, 100.0))
@@ -122,11 +151,16 @@ def test_a_robot_description_gives_limits_in_the_order_asked_for() -> None:
     ("joint", "words"),
     [
         ("c", "joint 'c' is missing"),
-        ("wheel", "joint 'wheel' is continuous; only revolute joints have the limits"),
+        ("wheel", "joint 'wheel' is continuous; only revolute joints have the limits that are needed; give limits as"),
+        ("wheel", "a YAML file (parameter limits)"),
         ("world", "joint 'world' is fixed"),
         ("bare", "joint 'bare' has no <limit>"),
-        ("odd", "joint 'odd': <limit> needs a number as upper, got 'one'"),
-        ("empty", "joint 'empty': <limit> needs a number as lower, got None"),
+        ("odd", "joint 'odd': <limit> needs a finite number as upper, got 'one'"),
+        ("empty", "joint 'empty': <limit> needs a finite number as lower, got None"),
+        ("endless", "joint 'endless': <limit> needs a finite number as lower, got '-inf'"),
+        ("degrees", "lower_rad: must be within 12.57 (are these degrees?), but is -170.0 for joint 'degrees'"),
+        ("fast", "velocity_rad_s: must be within 20 (are these degrees?), but is 98.0 for joint 'fast'"),
+        ("unlimited", "lower_rad: must be within 12.57 (are these degrees?), but is -1e+16 for joint 'unlimited'"),
         ("stuck", "velocity_rad_s: must be above 0, but is 0.0 for joint 'stuck'"),
     ],
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import math
+import reprlib
 import types
 import typing
 from pathlib import Path
@@ -12,6 +15,9 @@ from typing import Any, TypeVar
 import yaml
 
 T = TypeVar("T")
+
+LARGEST_INT = 2**31 - 1
+"""No size and no count of a configuration is larger."""
 
 
 class UserError(Exception):
@@ -26,6 +32,20 @@ def require(holds: bool, key: str, right: str) -> None:
     """Raise ConfigError unless a field is as it must be; `right` says how that is."""
     if not holds:
         raise ConfigError(f"{key}: must be {right}")
+
+
+def require_numbers(config: Any) -> None:
+    """Raise ConfigError unless a dataclass's floats are finite and its ints, which are sizes and counts, at least 1.
+
+    For dataclasses that are also built in code; of what comes from a mapping, `from_mapping` sees to all.
+    """
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float):
+                require(math.isfinite(number), item.name, f"finite, got {number}")
+            elif isinstance(number, int) and not isinstance(number, bool):
+                require(number >= 1, item.name, f"at least 1, got {number}")
 
 
 def from_mapping(cls: type[T], mapping: Any, where: str = "") -> T:
@@ -49,7 +69,7 @@ def from_mapping(cls: type[T], mapping: Any, where: str = "") -> T:
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(names)}"
-            raise ConfigError(f"{place}: unknown key '{key}'; {hint}")
+            raise ConfigError(f"{place}: unknown key {key!r}; {hint}")
         values[key] = _convert(hints[key], value, f"{place}: {key}")
     try:
         return cls(**values)
@@ -74,19 +94,31 @@ def _convert(hint: Any, value: Any, place: str) -> Any:
         return _convert(next(a for a in arguments if a is not type(None)), value, place)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{place}: expected a list, got {value!r}")
+            raise ConfigError(f"{place}: expected a list, got {reprlib.repr(value)}")
         return tuple(_convert(arguments[0], item, f"{place}[{index}]") for index, item in enumerate(value))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):
-        # YAML 1.1 reads 5e-5 as a string.
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if hint in (int, float, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
-        raise ConfigError(f"{place}: expected {hint.__name__}, got {value!r}")
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{place}: expected a mapping, got {reprlib.repr(value)}")
+        key_hint, value_hint = arguments
+        return {_convert(key_hint, k, place): _convert(value_hint, v, f"{place}: {k}") for k, v in value.items()}
+    if hint is float:
+        return _float(value, place)
+    if hint in (int, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise ConfigError(f"{place}: expected {hint.__name__}, got {reprlib.repr(value)}")
+    if hint is int and abs(value) > LARGEST_INT:
+        raise ConfigError(f"{place}: must be at most {LARGEST_INT}, got {reprlib.repr(value)}")
     return value
+
+
+def _float(value: Any, place: str) -> float:
+    # YAML 1.1 reads 5e-5 as a string.
+    number = math.nan
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            number = float(value)
+    if not math.isfinite(number):
+        raise ConfigError(f"{place}: expected a finite float, got {reprlib.repr(value)}")
+    return number
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -94,20 +126,55 @@ def to_mapping(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def parse_yaml(text: str, where: str) -> Any:
+    """What a YAML text holds; None if it is empty.
+
+    Args:
+        text: the YAML.
+        where: what it is called in errors.
+
+    Raises:
+        ConfigError: it is not YAML, or a key stands twice; the message names the line.
+    """
+    try:
+        return yaml.load(text, _UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        mark, problem = (getattr(error, name, None) for name in ("problem_mark", "problem"))
+        line = f" at line {mark.line + 1}" if mark else ""
+        reason = f" ({' '.join(problem.split())})" if problem else ""
+        raise ConfigError(f"{where}: not valid YAML{line}{reason}") from None
+    except (RecursionError, ValueError):  # nested too deeply, or a date or number that does not exist
+        raise ConfigError(f"{where}: not valid YAML") from None
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file.
 
     Raises:
-        ConfigError: the file is missing or is not YAML; the message names the file and the line.
+        ConfigError: the file is missing, empty or not YAML; the message names the file and the line.
     """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}: not valid YAML{line}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not valid YAML (not a text in UTF-8)") from None
+    content = parse_yaml(text, str(path))
+    if content is None:
+        raise ConfigError(f"{path}: is empty; {{}} stands for the defaults")
+    return content
 
 
 def load(cls: type[T], path: Path) -> T:

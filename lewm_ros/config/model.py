@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lewm_ros.config.mapping import require
+from lewm_ros.config.mapping import require, require_numbers
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class EncoderConfig:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
+        require_numbers(self)
+        require(self.norm_eps > 0.0, "norm_eps", "above 0")
         require(self.image_size % self.patch_size == 0, "image_size", f"a multiple of patch_size {self.patch_size}")
         require(self.width % self.heads == 0, "width", f"a multiple of heads {self.heads}")
         stride = 2 ** len(self.stem_channels)
@@ -42,6 +44,7 @@ class PredictorConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        require_numbers(self)
         require(0.0 <= self.dropout < 1.0, "dropout", "in [0, 1)")
 
 
@@ -61,7 +64,7 @@ class ModelConfig:
     action_features: int | None = None
 
     def __post_init__(self) -> None:
-        require(self.history >= 1, "history", "at least 1 model step")
+        require_numbers(self)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class PatchConfig:
     action_dim: int = 35
 
     def __post_init__(self) -> None:
-        require(self.history >= 1, "history", "at least 1 model step")
+        require_numbers(self)
 
     @property
     def tokens(self) -> int:
@@ -100,6 +103,9 @@ class ProposalConfig:
     width: int = 256
     depth: int = 2
 
+    def __post_init__(self) -> None:
+        require_numbers(self)
+
 
 @dataclass(frozen=True)
 class GapConfig:
@@ -107,3 +113,6 @@ class GapConfig:
 
     width: int = 256
     depth: int = 2
+
+    def __post_init__(self) -> None:
+        require_numbers(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lewm_ros.config.mapping import require
+from lewm_ros.config.mapping import require, require_numbers
 
 SOLVERS = ("cem", "icem", "mppi", "gradient", "gauss_newton", "random")
 
@@ -53,10 +53,9 @@ class PlannerConfig:
     gradient_step: float = 0.1
 
     def __post_init__(self) -> None:
+        require_numbers(self)
         require(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}")
-        require(1 <= self.elites <= self.samples, "elites", f"between 1 and samples {self.samples}")
-        for key in ("horizon", "iterations", "knots_per_block"):
-            require(getattr(self, key) >= 1, key, "at least 1")
+        require(self.elites <= self.samples, "elites", f"between 1 and samples {self.samples}")
         for key in ("initial_std", "limit_margin_rad", "deadline_ms", "mppi_temperature", "gradient_step"):
             require(getattr(self, key) > 0.0, key, "above 0")
         weights = ("latent", "running", "map", "gap", "smoothness", "limit")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lewm_ros.config.mapping import require
+from lewm_ros.config.mapping import require, require_numbers
 from lewm_ros.config.model import GapConfig, ModelConfig, PatchConfig, ProposalConfig
 
 
@@ -18,8 +18,8 @@ class SIGRegConfig:
     t_max: float = 3.0
 
     def __post_init__(self) -> None:
+        require_numbers(self)
         require(self.weight >= 0.0, "weight", "at least 0")
-        require(self.directions >= 1, "directions", "at least 1")
         require(self.knots >= 2, "knots", "at least 2")
         require(self.t_max > 0.0, "t_max", "above 0")
 
@@ -56,10 +56,9 @@ class TrainConfig:
     probe_frames: int = 2000
 
     def __post_init__(self) -> None:
+        require_numbers(self)
         require(self.precision in ("bf16", "fp32"), "precision", "bf16 or fp32")
         require(self.batch_size >= 2, "batch_size", "at least 2, since SIGReg and BatchNorm see the batch")
-        for key in ("epochs", "steps_per_epoch", "rollout_blocks", "validation_windows"):
-            require(getattr(self, key) >= 1, key, "at least 1")
         for key in ("learning_rate", "gradient_clip"):
             require(getattr(self, key) > 0.0, key, "above 0")
         for key in ("weight_decay", "straightening"):
@@ -97,9 +96,11 @@ class PatchTrainConfig:
     validation_windows: int = 256
 
     def __post_init__(self) -> None:
+        require_numbers(self)
         require(self.precision in ("bf16", "fp32"), "precision", "bf16 or fp32")
-        for key in ("batch_size", "epochs", "steps_per_epoch", "validation_windows"):
-            require(getattr(self, key) >= 1, key, "at least 1")
+        for key in ("learning_rate", "gradient_clip"):
+            require(getattr(self, key) > 0.0, key, "above 0")
+        require(self.weight_decay >= 0.0, "weight_decay", "at least 0")
         require(0.0 < self.warmup_fraction < 1.0, "warmup_fraction", "between 0 and 1")
         require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
         require(not (self.encoder_checkpoint and self.model.timm_name), "encoder_checkpoint", "empty with a timm_name")
@@ -126,9 +127,10 @@ class ProposalTrainConfig:
     validation_fraction: float = 0.05
 
     def __post_init__(self) -> None:
+        require_numbers(self)
         require(0.0 < self.gap_expectile < 1.0, "gap_expectile", "between 0 and 1")
         require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
-        for key in ("steps", "batch_size"):
-            require(getattr(self, key) >= 1, key, "at least 1")
+        for key in ("weight_decay", "noise"):
+            require(getattr(self, key) >= 0.0, key, "at least 0")
         for key in ("longest_s", "learning_rate"):
             require(getattr(self, key) > 0.0, key, "above 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_ros.config import ConfigError
+from lewm_ros.config import ConfigError, require
 from lewm_ros.robot.urdf import WHERE, joints_of, numbers
 
 Array = NDArray[np.float64]
@@ -22,10 +23,17 @@ class Kinematics:
     Args:
         origins: pose (J, 4, 4) of each joint's frame in the one before it, at position 0.
         tool: pose (4, 4) of the end effector in the last joint's frame.
+
+    Raises:
+        ConfigError: a number is not finite.
     """
 
     origins: Array
     tool: Array
+
+    def __post_init__(self) -> None:
+        for name in ("origins", "tool"):
+            require(bool(np.isfinite(getattr(self, name)).all()), f"kinematics: {name}", "finite")
 
     def poses(self, positions_rad: Array) -> Array:
         """Poses (..., 4, 4) of the end effector in the base frame at joint positions (..., J)."""
@@ -124,7 +132,7 @@ def _origin(joint: ET.Element, name: str) -> Array:
 
 def _turn_z_to(axis: Sequence[float]) -> Array:
     """A rotation (4, 4) whose z axis is `axis`."""
-    z = np.array(axis) / np.linalg.norm(axis)
+    z = np.array(axis) / math.hypot(*axis)  # which neither overflows nor underflows
     x = np.cross(np.eye(3)[np.argmin(np.abs(z))], z)
     x /= np.linalg.norm(x)
     turn = np.eye(4)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from lewm_ros.config import ConfigError, load
+from lewm_ros.config import ConfigError, load, require_numbers
 from lewm_ros.robot.urdf import WHERE, joints_of, numbers
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -16,6 +17,15 @@ SHIPPED = ("panda", "fr3")
 URDF_ACCELERATION_RAD_S2 = 2.5
 URDF_JERK_RAD_S3 = 250.0
 """What is assumed for a robot description, which has no such limits: a stop from 1 rad/s takes 0.4 s."""
+
+LARGEST = {
+    "lower_rad": 4.0 * math.pi,
+    "upper_rad": 4.0 * math.pi,
+    "velocity_rad_s": 20.0,
+    "acceleration_rad_s2": 1e3,
+    "jerk_rad_s3": 1e6,
+}
+"""No arm's joint turns further or faster: limits beyond are degrees, or mean 'unlimited', and would limit nothing."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +50,11 @@ class JointLimits:
             raise ConfigError("joint_names: must be at least one name, each only once")
         if not self.braking_rad_s2:
             object.__setattr__(self, "braking_rad_s2", self.acceleration_rad_s2)
+        require_numbers(self)
         for name in (item.name for item in fields(self)):
             values = getattr(self, name)
             if len(values) != joints:
                 raise ConfigError(f"{name}: must be {joints} numbers, one per joint, got {len(values)}")
-            if name != "joint_names":
-                self._require(name, [math.isfinite(value) for value in values], "finite")
             if name not in ("joint_names", "lower_rad", "upper_rad"):
                 self._require(name, [value > 0.0 for value in values], "above 0")
         self._require("upper_rad", _pairs(self.lower_rad, self.upper_rad), "above lower_rad")
@@ -57,6 +66,12 @@ class JointLimits:
         for joint, (name, good) in enumerate(zip(self.joint_names, holds, strict=True)):
             if not good:
                 raise ConfigError(f"{key}: must be {right}, but is {getattr(self, key)[joint]} for joint '{name}'")
+
+    def require_plausible(self) -> None:
+        """Raise ConfigError if an arm cannot have such limits; for what comes from outside."""
+        for name, largest in LARGEST.items():
+            holds = [abs(value) <= largest for value in getattr(self, name)]
+            self._require(name, holds, f"within {largest:.4g} (are these degrees?)")
 
     def ordered(self, joint_names: Sequence[str]) -> JointLimits:
         """The limits of these joints, in this order.
@@ -79,7 +94,11 @@ def load_limits(name: str | Path) -> JointLimits:
     Raises:
         ConfigError: the file cannot be read, or a value in it is missing or impossible.
     """
-    return load(JointLimits, ASSETS / f"limits_{name}.yaml" if name in SHIPPED else Path(name))
+    path = ASSETS / f"limits_{name}.yaml" if name in SHIPPED else Path(name)
+    limits = load(JointLimits, path)
+    with _named(str(path)):
+        limits.require_plausible()
+    return limits
 
 
 def limits_from_urdf(
@@ -103,8 +122,8 @@ def limits_from_urdf(
     ranges = [_range(joints.get(name), name) for name in joint_names]
     lower, upper, velocity = zip(*ranges, strict=True) if ranges else ((), (), ())
     everywhere = len(ranges)
-    try:
-        return JointLimits(
+    with _named(WHERE):
+        limits = JointLimits(
             joint_names=tuple(joint_names),
             lower_rad=lower,
             upper_rad=upper,
@@ -112,8 +131,17 @@ def limits_from_urdf(
             acceleration_rad_s2=(acceleration_rad_s2,) * everywhere,
             jerk_rad_s3=(jerk_rad_s3,) * everywhere,
         )
+        limits.require_plausible()
+    return limits
+
+
+@contextlib.contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Name the source of what is wrong."""
+    try:
+        yield
     except ConfigError as error:
-        raise ConfigError(f"{WHERE}: {error}") from None
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def _range(joint: ET.Element | None, name: str) -> tuple[float, float, float]:
@@ -121,8 +149,10 @@ def _range(joint: ET.Element | None, name: str) -> tuple[float, float, float]:
     if joint is None:
         raise ConfigError(f"{WHERE}: joint '{name}' is missing")
     if joint.get("type") != "revolute":
-        kind = joint.get("type")
-        raise ConfigError(f"{WHERE}: joint '{name}' is {kind}; only revolute joints have the limits that are needed")
+        raise ConfigError(
+            f"{WHERE}: joint '{name}' is {joint.get('type')}; only revolute joints have the limits that are needed; "
+            "give limits as a YAML file (parameter limits)"
+        )
     limit, soft = joint.find("limit"), joint.find("safety_controller")
     if limit is None:
         raise ConfigError(f"{WHERE}: joint '{name}' has no <limit>")

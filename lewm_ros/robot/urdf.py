@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ET
 
 from lewm_ros.config import ConfigError
@@ -24,7 +25,7 @@ def joints_of(urdf: str) -> dict[str, ET.Element]:
 
 
 def numbers(element: ET.Element, key: str, count: int, joint_name: str) -> list[float]:
-    """The numbers in an attribute of an element of a joint.
+    """The finite numbers in an attribute of an element of a joint.
 
     Raises:
         ConfigError: it is missing, or holds something else.
@@ -34,7 +35,7 @@ def numbers(element: ET.Element, key: str, count: int, joint_name: str) -> list[
         values = [float(word) for word in (text or "").split()]
     except ValueError:
         values = []
-    if len(values) != count:
-        wanted = "a number" if count == 1 else f"{count} numbers"
+    if len(values) != count or not all(map(math.isfinite, values)):
+        wanted = "a finite number" if count == 1 else f"{count} finite numbers"
         raise ConfigError(f"{WHERE}: joint '{joint_name}': <{element.tag}> needs {wanted} as {key}, got {text!r}")
     return values

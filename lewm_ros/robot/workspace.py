@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Workspace:
-    """A box in the base frame, from the corner `low_m` (x, y, z) to `high_m`.
+    """A box in the base frame, from the corner `low_m` (x, y, z) to `high_m`; infinite where it has no wall.
 
     Raises:
         ConfigError: the corners do not span a box.
