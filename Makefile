@@ -15,21 +15,31 @@ ROS = $(and $(ROS_DISTRO),$(shell $(PYTHON) -c 'import numpy, rclpy; print(f"num
 VENV_OPTIONS = $(if $(ROS),--system-site-packages)
 REQUIREMENTS = $(if $(ROS),--editable '.[dev]' '$(ROS)',--editable '.[dev,ros]')
 
+# Commands that print the versions that were tested together, and the oldest that setup.py admits.
+TESTED := cat constraints.txt
+OLDEST := grep -oE '[a-z0-9.-]+>=[0-9][0-9a-z.]*' setup.py | sed 's/>=/==/'
+VERSIONS := $(TESTED)
+# OpenCV's wheels are built for one numpy or another: pip finds the one for that of ROS 2.
+CONSTRAINTS = <($(VERSIONS) $(if $(ROS),| grep -vE '^(numpy|opencv-python-headless)='))
+
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)$(if $(AMENT_PREFIX_PATH),:$(AMENT_PREFIX_PATH))
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export MUJOCO_GL ?= egl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak lint format bench clean
+.PHONY: help demo test test-oldest faults soak lint format bench clean
 
 help: ## list these targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
 
 demo: $(INSTALLED) ## drive the simulated arm to five goal images; pictures, a plot and a video go to demo/
 	@$(BIN)/lewm demo
 
 test: $(INSTALLED) ## run the test suite
 	@$(BIN)/pytest
+
+test-oldest: ## run it with the oldest versions that setup.py admits, in .venv-oldest
+	@$(MAKE) --no-print-directory test VENV=.venv-oldest VERSIONS="$(OLDEST)"
 
 faults: $(INSTALLED) ## run the fault table against real nodes; three minutes on a machine that does nothing else
 	@$(BIN)/pytest test/test_fault_table.py
@@ -48,14 +58,14 @@ format: $(INSTALLED) ## mend style and format
 bench: $(INSTALLED) ## time encoding and planning on this machine
 	@$(BIN)/lewm bench inference
 
-clean: ## remove build outputs, demo/ and soak/; .venv, data/ and runs/ stay
+clean: ## remove build outputs, demo/ and soak/; .venv, .venv-oldest, data/ and runs/ stay
 	rm -rf build install log demo soak *.egg-info .hypothesis .pytest_cache .ruff_cache
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	find . -path './.venv*' -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
-$(INSTALLED): setup.py setup.cfg
+$(INSTALLED): setup.py setup.cfg constraints.txt
 	@[ -n "$(PYTHON)" ] || { echo "make: no Python 3.10 to 3.13 with venv found; install one (Debian, Ubuntu:" \
 		"apt install python3-venv) or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV_OPTIONS) $(VENV)
 	@echo "Installing into $(VENV); the first time, pip downloads about 3 GB ..."
-	@$(BIN)/python -m pip install -qq $(REQUIREMENTS)
+	@$(BIN)/python -m pip install -qq --constraint $(CONSTRAINTS) $(REQUIREMENTS)
 	@touch $@

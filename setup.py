@@ -5,13 +5,23 @@ from glob import glob
 from setuptools import find_packages, setup
 
 PACKAGE = "lewm_ros"
+# The lower ends are those that `make test-oldest` runs the suite with.
 IK = ["mink>=1.1"]
-ROSBAG = ["rosbags"]
-TEST = ["hypothesis", "pytest", *IK, *ROSBAG]
+ROSBAG = ["rosbags>=0.10.9", "backports.zstd>=1.0; python_version < '3.14'", "lz4>=4.3"]
+TEST = ["hypothesis>=6.100", "pytest>=8.0", *IK, *ROSBAG]
 # The reference, to compare with. Those after `transformers` are imported by its environments, but not declared.
-PEER = ["gymnasium", "stable-worldmodel==0.1.1", "transformers", "imageio", "pygame", "pymunk", "shapely", "hdf5plugin"]
-LEROBOT = ["av", "pyarrow"]
-RAY = ["ray"]
+PEER = [
+    "gymnasium>=1.0",
+    "stable-worldmodel==0.1.1",
+    "transformers>=4.45",
+    "hdf5plugin>=5.0",
+    "imageio>=2.34",
+    "pygame>=2.6",
+    "pymunk>=7.0",
+    "shapely>=2.0.6",
+]
+LEROBOT = ["pyarrow>=18.0"]
+RAY = ["ray>=2.40"]
 
 setup(
     name=PACKAGE,
@@ -31,32 +41,34 @@ setup(
     ],
     python_requires=">=3.10",
     install_requires=[
-        "h5py",
-        "matplotlib",
-        "mujoco>=3.2,<4",
-        "numpy<2.3",
-        "opencv-python-headless<5",
-        "pyyaml",
-        "safetensors",
-        "tensorboard",
-        "timm>=1.0",
-        "torch>=2.4",
-        "tqdm",
+        "av>=14.0",
+        "h5py>=3.11",
+        "matplotlib>=3.9",
+        "mujoco>=3.3.6,<4",
+        "numpy>=1.26.4,<2.3",
+        "opencv-python-headless>=4.10.0.84,<5",
+        "pyyaml>=6.0.1",
+        "safetensors>=0.4.3",
+        "tensorboard>=2.17",
+        "timm>=1.0.9",
+        "torch>=2.6",
+        "tqdm>=4.66",
     ],
     extras_require={
         # The ROS 2 Jazzy client library as wheels, for machines on which no ROS 2 is sourced.
         "ros": [
-            "ros-jazzy-diagnostic-msgs",
-            "ros-jazzy-geometry-msgs",
-            "ros-jazzy-lifecycle-msgs",
-            "ros-jazzy-rclpy",
-            "ros-jazzy-rmw-fastrtps-cpp",
-            "ros-jazzy-rosgraph-msgs",
-            "ros-jazzy-sensor-msgs",
-            "ros-jazzy-std-msgs",
-            "ros-jazzy-std-srvs",
-            "ros-jazzy-trajectory-msgs",
-            "ros-jazzy-visualization-msgs",
+            "cv-bridge==1.13.0.post0",
+            "ros-jazzy-diagnostic-msgs>=5.3.6",
+            "ros-jazzy-geometry-msgs>=5.3.6",
+            "ros-jazzy-lifecycle-msgs>=2.0.3",
+            "ros-jazzy-rclpy>=7.1.6",
+            "ros-jazzy-rmw-fastrtps-cpp>=8.4.3",
+            "ros-jazzy-rosgraph-msgs>=2.0.3",
+            "ros-jazzy-sensor-msgs>=5.3.6",
+            "ros-jazzy-std-msgs>=5.3.6",
+            "ros-jazzy-std-srvs>=5.3.6",
+            "ros-jazzy-trajectory-msgs>=5.3.6",
+            "ros-jazzy-visualization-msgs>=5.3.6",
         ],
         # Joint commands from end-effector deltas.
         "ik": IK,
@@ -65,7 +77,7 @@ setup(
         "peer": PEER,
         "lerobot": LEROBOT,
         "ray": RAY,
-        "dev": [*TEST, *PEER, *LEROBOT, *RAY, "colcon-common-extensions", "ruff"],
+        "dev": [*TEST, *PEER, *LEROBOT, *RAY, "colcon-common-extensions>=0.3.0", "ruff>=0.12"],
     },
     entry_points={
         "console_scripts": [

@@ -1,4 +1,4 @@
-"""A world small enough to test with: a tiny random checkpoint."""
+"""A world small enough to test with: a tiny random checkpoint, and a ROS domain of its own."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
 from lewm_ros.model.patch import PatchWorldModel
 from lewm_ros.robot.action_space import ActionSpace
 from lewm_ros.robot.arm import PANDA
+from lewm_training.judge.domains import own_domain
+
+# Nodes of this run, in this process and in those that it starts, meet each other and no one else.
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["ROS_DOMAIN_ID"] = str(own_domain())
 
 SMALL_PATCH = PatchConfig(
     encoder=EncoderConfig(image_size=32, patch_size=8, width=32, depth=1, heads=2),

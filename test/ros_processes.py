@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -30,9 +29,6 @@ SMALL_SEARCH = {
     "planner__horizon": 2,
 }
 """Parameters of a search that takes next to no time."""
-
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = str(10 + os.getpid() % 90)
 
 
 def node_command(name: str, **parameters: object) -> list[str]:

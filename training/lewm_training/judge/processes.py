@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lewm_ros.config import ConfigError, PlannerConfig, UserError, from_mapping, read_yaml
+from lewm_training.judge.domains import own_domain
 
 NODES = ("encoder_node", "planner_node", "sim_node")
 STOP_S = 10.0
@@ -139,8 +140,8 @@ def ros_environment() -> dict[str, str]:
     """The environment of ROS processes that talk to this machine only, on a domain of their own unless one is set."""
     environment = dict(os.environ)
     environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    # Up to 101 is free of the operating system's ephemeral ports.
-    environment.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
+    if "ROS_DOMAIN_ID" not in environment:
+        environment["ROS_DOMAIN_ID"] = str(own_domain())
     environment["PYTHONUNBUFFERED"] = "1"
     return environment
 
