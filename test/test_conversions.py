@@ -102,7 +102,7 @@ def test_joints_are_found_by_name() -> None:
     ("message", "right"),
     [
         (JointState(name=["a", "b_renamed", "c"], position=[0.0] * 3), "'b' is missing; received: a, b_renamed, c"),
-        (JointState(), "'a' is missing; received: none"),
+        (JointState(), "none of the joints is named; received: none"),
         (JointState(name=list(NAMES), position=[0.0, 1.0]), "3 joint names but 2 positions"),
         (JointState(name=list(NAMES), position=[0.0, float("nan"), 0.0]), "'b': position is nan"),
     ],

@@ -114,7 +114,7 @@ def test_trajectory_with_velocities_is_smooth(arm: SimArm) -> None:
     [
         (trajectory((0.1, 0.0, None), (0.1, 0.1, None)), "increase strictly"),
         (trajectory(), "there must be one"),
-        (JointTrajectory(joint_names=["elbow"]), "got elbow"),
+        (JointTrajectory(joint_names=["elbow"]), "received: elbow"),
         (trajectory((0.1, float("nan"), None)), "finite"),
     ],
 )

@@ -111,6 +111,7 @@ def test_rows_hold_what_the_topics_held(tmp_path: Path, make: Any, sqlite: bool)
         "largest_gap_s": pytest.approx(1.05),
         "largest_age_s": 0.0,
         "dropped": {},
+        "first_reasons": {},
     }
     assert found["topics"]["/joint_states"]["received"] == 301
     assert not (tmp_path / "data.parts").exists()
@@ -317,7 +318,7 @@ def in_degrees(messages: list[Message]) -> list[Message]:
         (
             None,
             {"image": "/camera"},
-            "image topic '/camera' was not recorded; the topics are /image (sensor_msgs/msg/I",
+            "image topic '/camera' was not recorded; topics of sensor_msgs/msg/Image or sensor_msgs/msg/CompressedImage: /im",
         ),
         (
             None,

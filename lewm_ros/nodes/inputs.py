@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from lewm_ros.observation.selection import OtherJoints, require_any_joint
 from lewm_ros.observation.stamps import NS_PER_S
 
 T = TypeVar("T")
@@ -43,9 +44,20 @@ class Input(Generic[T]):
         self.error = ""
         self.missing = f"nothing received on {name}{self._hint}"
         self.stamp_ns: int | None = None
+        self.skipped, self._first_skipped = 0, ""
         self._arrivals_s: deque[float] = deque(maxlen=RATE_WINDOW)
         self._sequence: int | None = None
         self._breaks: deque[bool] = deque(maxlen=SENDER_WINDOW)
+
+    def concerns(self, received: Sequence[str], names: Sequence[str]) -> bool:
+        """Whether a message of the joints `received` speaks of any of `names`; one that does not is only counted."""
+        try:
+            require_any_joint(received, names)
+        except OtherJoints as other:
+            self.skipped += 1
+            self._first_skipped = self._first_skipped or f"; skipped are messages like the first: {other}"
+            return False
+        return True
 
     def arrived(self, stamp_ns: int, sequence: int | None = None) -> None:
         """Note that a message came in, with its stamp and its number among those of its sender."""
@@ -86,7 +98,7 @@ class Input(Generic[T]):
         """Why the input cannot be used now; empty if it can. The words stay the same while the reason does."""
         age_s = self.age_s(now_ns)
         if age_s is None:
-            return self.missing
+            return self.missing + self._first_skipped
         if self.mixed:
             return f"{self.name}: messages of several publishers mix; leave only one (ros2 topic info --verbose)"
         if self._max_age_s is None:
@@ -105,7 +117,8 @@ class Input(Generic[T]):
     def report(self, now_ns: int) -> dict[str, object]:
         """Rate and age for the diagnostics."""
         age_s = self.age_s(now_ns)
-        return {
+        figures: dict[str, object] = {
             f"{self.name}_rate_hz": f"{self.rate_hz():.1f}",
             f"{self.name}_age_s": "never" if age_s is None else f"{age_s:.3f}",
         }
+        return figures | ({f"{self.name}_skipped": self.skipped} if self.skipped else {})

@@ -7,6 +7,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 NEWEST_FRAME = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Subscribing to sensor data: the newest message only."""
 
+SHARED = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Subscribing to a topic that devices share, such as arm and gripper: none pushes the newest message of another out."""
+
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 """Sensor data and commands as published here: reliable, so that every kind of subscriber matches."""
 

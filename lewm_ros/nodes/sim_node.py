@@ -19,10 +19,11 @@ from lewm_ros.config import ConfigError
 from lewm_ros.nodes.diagnostics import Status
 from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.managed_node import ManagedNode
-from lewm_ros.nodes.qos import NEWEST
+from lewm_ros.nodes.qos import NEWEST, RELIABLE
 from lewm_ros.nodes.sim.commands import Command, Hold, Trajectory, Twist
 from lewm_ros.nodes.sim.outputs import SimOutputs
 from lewm_ros.observation.stamps import NS_PER_S
+from lewm_ros.robot.arm import PANDA
 from lewm_ros.sim import TASKS, Disturbance, Problem, SimArm, draw_problems, make_task
 from lewm_ros.sim.actions import gripper_opening_m
 
@@ -100,7 +101,7 @@ class SimNode(ManagedNode):
 
         self._outputs = SimOutputs(self)
         self._inputs = {name: Input[Command](name) for name in ("joint_trajectory", "commands", "twist", "gripper")}
-        self.create_subscription(JointTrajectory, "joint_trajectory", self._on_trajectory, NEWEST)
+        self.create_subscription(JointTrajectory, "joint_trajectory", self._on_trajectory, RELIABLE)
         self.create_subscription(Float64MultiArray, "commands", self._on_commands, NEWEST)
         self.create_subscription(TwistStamped, "twist", self._on_twist, NEWEST)
         self.create_subscription(Float64, "gripper", self._on_gripper, NEWEST)
@@ -166,7 +167,8 @@ class SimNode(ManagedNode):
     # Commands
 
     def _on_trajectory(self, message: JointTrajectory, info: dict[str, Any]) -> None:
-        self._take("joint_trajectory", info, lambda: self._follow(message))
+        if self._inputs["joint_trajectory"].concerns(message.joint_names, PANDA.joint_names):
+            self._take("joint_trajectory", info, lambda: self._follow(message))
 
     def _follow(self, message: JointTrajectory) -> Command:
         return Trajectory(message, self.time_ns, self._arm.target_rad, self._target_rad_s)

@@ -1,18 +1,20 @@
 """Command messages to arrays, as the controllers that take them understand them.
 
-A message that cannot be used raises ValueError with one line that says why.
+A message that its controller does not follow raises Rejected with one line that says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_ros.observation.selection import Rejected, Skipped, places
 from lewm_ros.observation.stamps import NS_PER_S, Header, stamp_to_ns
+from lewm_ros.robot.continuous import follow_turns
 
 Array = NDArray[np.float64]
 
@@ -21,6 +23,12 @@ class NumbersMessage(Protocol):
     """std_msgs/Float64MultiArray."""
 
     data: Sequence[float] | Array
+
+
+class NumberMessage(Protocol):
+    """std_msgs/Float64."""
+
+    data: float
 
 
 class TwistMessage(Protocol):
@@ -42,11 +50,11 @@ def joint_command(message: NumbersMessage, joints: int) -> Array:
     """Commanded joint positions (J,), as forward_command_controller takes them.
 
     Raises:
-        ValueError: there are not J finite numbers.
+        Rejected: there are not J finite numbers.
     """
     positions = np.asarray(message.data, dtype=np.float64)
     if positions.shape != (joints,) or not np.isfinite(positions).all():
-        raise ValueError(f"expected {joints} finite joint positions, got {positions.tolist()}")
+        raise Rejected(f"expected {joints} finite joint positions, got {positions.tolist()}")
     return positions
 
 
@@ -54,27 +62,40 @@ def twist_command(message: TwistMessage) -> Array:
     """A twist (6,): m/s, then rad/s.
 
     Raises:
-        ValueError: a number is not finite.
+        Rejected: a number is not finite.
     """
     linear, angular = message.twist.linear, message.twist.angular
     twist = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
     if not np.isfinite(twist).all():
-        raise ValueError(f"twist is not finite: {twist.tolist()}")
+        raise Rejected(f"twist is not finite: {twist.tolist()}")
     return twist
+
+
+def gripper_command(message: NumberMessage) -> float:
+    """A gripper command, by agreement from -1 (open) to +1 (closed).
+
+    Raises:
+        Rejected: it is not finite.
+    """
+    if not np.isfinite(message.data):
+        raise Rejected(f"gripper command is {message.data}")
+    return message.data
 
 
 class JointPath:
     """What joint_trajectory_controller follows: cubic splines where velocities are given, straight lines otherwise.
 
     Args:
-        message: begins at its stamp, or on arrival if that is zero.
+        message: begins at its stamp, or on arrival if that is zero; it may name more joints.
         names: of the J joints, in the order of the positions.
         arrival_ns: when the message arrived.
         start_rad: commanded positions (J,) at that time, from which it goes on; None: at rest at the first point.
         start_rad_s: commanded velocities (J,) at that time; None: at rest.
+        continuous: which of the joints turn without end and go the shortest way from point to point.
 
     Raises:
-        ValueError: a joint is unknown or missing, a size is wrong or the times do not increase.
+        OtherJoints: none of the joints is named.
+        Rejected: a joint is missing, there is no point, a size is wrong or the times do not increase.
     """
 
     def __init__(
@@ -84,24 +105,27 @@ class JointPath:
         arrival_ns: int,
         start_rad: Array | None = None,
         start_rad_s: Array | None = None,
+        continuous: Collection[str] = (),
     ) -> None:
-        received = list(message.joint_names)
-        if sorted(received) != sorted(names):
-            raise ValueError(f"expected joints {', '.join(names)}, got {', '.join(received) or 'none'}")
-        order = [received.index(name) for name in names]
-        rows = [point.positions for point in message.points]
-        if not rows or any(len(row) != len(names) or not np.isfinite(row).all() for row in rows):
-            raise ValueError(f"every point needs {len(names)} finite positions, and there must be one")
-        start_ns = stamp_to_ns(message.header.stamp) or arrival_ns
-        durations_ns = [stamp_to_ns(point.time_from_start) for point in message.points]
+        try:
+            order = places(message.joint_names, names)
+        except Skipped:
+            raise
+        except ValueError as error:
+            raise Rejected(str(error)) from None
+        points = message.points
+        positions, velocities = [point.positions for point in points], [point.velocities for point in points]
+        _require_points(positions, velocities, len(message.joint_names))
+        durations_ns = [stamp_to_ns(point.time_from_start) for point in points]
         if any(later <= earlier for earlier, later in pairwise(durations_ns)):
-            raise ValueError("time_from_start must increase strictly from point to point")
+            raise Rejected("time_from_start must increase strictly from point to point")
+        start_ns = stamp_to_ns(message.header.stamp) or arrival_ns
         self._times_ns = [arrival_ns, *(start_ns + duration for duration in durations_ns)]
-        points = np.array(rows)[:, order]
-        self._positions = np.vstack([points[0] if start_rad is None else start_rad, points])
-        velocities = [point.velocities for point in message.points]
+        targets = np.array(positions)[:, order]
+        knots = np.vstack([targets[0] if start_rad is None else start_rad, targets])
+        self._positions = follow_turns(knots, names, continuous)
         self._velocities: Array | None = None
-        if all(len(row) == len(names) for row in velocities):
+        if all(len(row) for row in velocities):
             start_rad_s = np.zeros(len(names)) if start_rad_s is None else start_rad_s
             self._velocities = np.vstack([start_rad_s, np.array(velocities)[:, order]])
 
@@ -127,3 +151,11 @@ class JointPath:
             (2 * u**3 - 3 * u**2 + 1) * start + (u**3 - 2 * u**2 + u) * v0
             + (3 * u**2 - 2 * u**3) * end + (u**3 - u**2) * v1
         )  # fmt: skip
+
+
+def _require_points(positions: Sequence[Any], velocities: Sequence[Any], joints: int) -> None:
+    """Raise Rejected unless there are points, all with finite positions, and velocities or none, of all joints."""
+    if not positions or any(len(row) != joints or not np.isfinite(row).all() for row in positions):
+        raise Rejected(f"every point needs {joints} finite positions, and there must be one")
+    if any(len(row) not in (0, joints) or not np.isfinite(row).all() for row in velocities):
+        raise Rejected(f"every point needs {joints} finite velocities or none")

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_ros.observation.selection import places
 from lewm_ros.observation.stamps import Header
 
 
@@ -23,15 +24,13 @@ def joint_positions(message: JointStateMessage, names: Sequence[str]) -> NDArray
     """Positions (J,) in the order of `names`; other joints in the message are ignored.
 
     Raises:
-        ValueError: a joint is missing, or a position is missing or not finite.
+        OtherJoints: the message names none of the joints and is to be skipped.
+        ValueError: a joint is missing or named twice, or a position is missing or not finite.
     """
-    received = list(message.name)
-    if len(message.position) != len(received):
-        raise ValueError(f"{len(received)} joint names but {len(message.position)} positions")
-    missing = [name for name in names if name not in received]
-    if missing:
-        raise ValueError(f"joint '{missing[0]}' is missing; received: {', '.join(received) or 'none'}")
-    positions = np.array([message.position[received.index(name)] for name in names], dtype=np.float64)
+    order = places(message.name, names)
+    if len(message.position) != len(message.name):
+        raise ValueError(f"{len(message.name)} joint names but {len(message.position)} positions")
+    positions = np.array([message.position[place] for place in order], dtype=np.float64)
     for name, position in zip(names, positions, strict=True):
         if not np.isfinite(position):
             raise ValueError(f"joint '{name}': position is {position}")

@@ -56,7 +56,10 @@ class Sample:
 
 @dataclass
 class Figures:
-    """What came in on a topic and what became of it. Ages and gaps are of stamps; `dropped` counts by reason."""
+    """What came in on a topic and what became of it. Ages and gaps are of the stamps of what was not dropped.
+
+    `dropped` counts by kind; `first_reasons` says by kind what was wrong with the first such message, if more is known.
+    """
 
     received: int = 0
     used: int = 0
@@ -65,6 +68,13 @@ class Figures:
     largest_gap_s: float = 0.0
     largest_age_s: float = 0.0
     dropped: Counter[str] = field(default_factory=Counter)
+    first_reasons: dict[str, str] = field(default_factory=dict)
+
+    def drop(self, kind: str, reason: str) -> None:
+        """Count a message that was received and is not used."""
+        self.received += 1
+        self.dropped[kind] += 1
+        self.first_reasons.setdefault(kind, reason)
 
 
 class Track:

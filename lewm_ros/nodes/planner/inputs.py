@@ -16,7 +16,7 @@ from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.planner.latency import LatencyTrace
 from lewm_ros.nodes.planner.watchdogs import FrozenWatch, JointGuard
-from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
+from lewm_ros.nodes.qos import LATCHED, RELIABLE, SHARED
 from lewm_ros.observation.embeddings import image_to_embedding
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.stamps import stamp_to_ns
@@ -59,7 +59,7 @@ class PlannerInputs:
         node.create_subscription(Image, "embedding", self._on_embedding, RELIABLE)
         node.create_subscription(TimeReference, "embedding_received", self._on_received, RELIABLE)
         node.create_subscription(Image, "goal_embedding", self._on_goal, LATCHED)
-        node.create_subscription(JointState, "joint_states", self._on_joints, NEWEST_FRAME)
+        node.create_subscription(JointState, "joint_states", self._on_joints, SHARED)
         node.create_subscription(String, "model_info", self._on_model_info, LATCHED)
 
     def problem(self, now_ns: int) -> str:
@@ -100,8 +100,8 @@ class PlannerInputs:
 
     def _on_joints(self, message: JointState) -> None:
         names = self._checkpoint.action_space.joint_names
-        if message.name and not set(names) & set(message.name):
-            return  # Another device, such as a gripper, may use the same topic.
+        if not self.joints.concerns(message.name, names):
+            return
         stamp_ns = stamp_to_ns(message.header.stamp)
         self.joints.arrived(stamp_ns)
         self.joints.read(lambda: self._guard.check(stamp_ns, joint_positions(message, names)))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_ros.observation.stamps import NS_PER_S
+from lewm_ros.robot.continuous import find_wrap
 from lewm_ros.robot.limits import JointLimits
 
 Vector = NDArray[np.float32]
@@ -127,7 +128,13 @@ class JointGuard:
             elapsed_s = abs(stamp_ns - last[0]) / NS_PER_S
             excess = np.abs(positions_rad - last[1]) - self._factor * elapsed_s * np.array(self.limits.velocity_rad_s)
             if excess.max() > self._slack_rad:
-                self._jump = stamp_ns, names[int(np.argmax(excess))]
+                _, wraps = find_wrap(np.stack([last[1], positions_rad]), names)
+                joint = names[int(np.argmax(excess))]
+                self._jump = stamp_ns, (
+                    f"{wraps}; limit it to less than a turn"
+                    if wraps
+                    else f"joint '{joint}' jumped further than it can move; are there several publishers?"
+                )
         if self._jump is not None and 0 <= stamp_ns - self._jump[0] < self._hold_s * NS_PER_S:
-            raise ValueError(f"joint '{self._jump[1]}' jumped further than it can move; are there several publishers?")
+            raise ValueError(self._jump[1])
         return positions_rad

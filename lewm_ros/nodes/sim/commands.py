@@ -38,7 +38,7 @@ class Hold:
 
     @classmethod
     def from_message(cls, message: Float64MultiArray) -> Hold:
-        """What forward_command_controller does; ValueError as in `joint_command`."""
+        """What forward_command_controller does; errors as in `joint_command`."""
         return cls(joint_command(message, len(PANDA.joint_names)))
 
 

@@ -15,12 +15,13 @@ from typing import Any
 import h5py
 from tqdm import tqdm
 
+from lewm_ros.observation.selection import Skipped
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.observation.timeline import ClockJump, Figures, Sample, Timeline
 from lewm_training.data import DatasetError, EpisodeError
 from lewm_training.data.formats.rosbag_config import RecordingConfig, load_config
 from lewm_training.data.formats.rosbag_episode import RecordedEpisode
-from lewm_training.data.formats.rosbag_files import find_bags, open_bag, read_messages
+from lewm_training.data.formats.rosbag_files import find_bags, open_bag
 from lewm_training.data.formats.rosbag_report import merge_figures, report_lines, why_nothing
 from lewm_training.data.formats.rosbag_topics import Camera, Topic, make_topics
 from lewm_training.data.writing import Episode, import_episodes, part_path
@@ -125,16 +126,15 @@ class Recording:
 
     def _read(self, written: Callable[[], bool]) -> Iterator[NamedEpisode]:
         config = self._config
-        with open_bag(self.path) as reader:
-            recorded = {name: topic.msgtype or "of several types" for name, topic in reader.topics.items()}
+        with open_bag(self.path) as bag:
             try:
-                topics = make_topics(config, recorded, self._camera)
+                topics = make_topics(config, bag.channels, self._camera)
             except DatasetError as error:
                 raise DatasetError(f"{self.path}: {error}") from None
             timeline = Timeline({name: topic.rule for name, topic in topics.items()}, config.image, config.control_hz)
             self.ends = timeline.ends
             self.figures = {name: track.figures for name, track in timeline.tracks.items()}
-            for name, message, received_ns in read_messages(reader, topics, self.path):
+            for name, message, received_ns in bag.messages(topics, self.path.name):
                 for sample in self._push(timeline, topics[name], name, message, received_ns):
                     yield from self._take(sample, topics, written)
             for sample in timeline.finish():
@@ -142,13 +142,11 @@ class Recording:
         yield from self._close()
 
     def _push(self, timeline: Timeline, topic: Topic, name: str, message: Any, received_ns: int) -> Sequence[Sample]:
-        """The samples that a message completes; a bad message is the end of the episode that it falls into."""
+        """The samples that a message completes; a bad stamp is the end of the episode that it falls into."""
         try:
             held = topic.receive(message, received_ns)
-        except ValueError as error:
-            self.figures[name].received += 1
-            self.figures[name].dropped["unsound"] += 1
-            self._blame(f"{name}: {error}")
+        except Skipped as error:
+            self.figures[name].drop(error.kind, str(error))
             return []
         try:
             return timeline.push(name, held)

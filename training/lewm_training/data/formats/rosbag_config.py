@@ -21,6 +21,7 @@ class RecordingConfig:
         image: sensor_msgs/Image or CompressedImage.
         joint_states: sensor_msgs/JointState.
         joint_names: the seven joints, in the order of the dataset's columns; others are ignored.
+        continuous_joints: those of them that turn without end; the others have two ends.
         limit: largest action (7,) per control step, in rad (joint_delta) or m, rad and gripper (ee_delta); a larger
             one is an error.
         command: what moved the arm: trajectory_msgs/JointTrajectory or std_msgs/Float64MultiArray (joint positions), or
@@ -42,6 +43,7 @@ class RecordingConfig:
     joint_states: str
     joint_names: tuple[str, ...]
     limit: tuple[float, ...]
+    continuous_joints: tuple[str, ...] = ()
     command: str = ""
     gripper: str = ""
     twist_frame: str = ""
@@ -65,6 +67,9 @@ class RecordingConfig:
             raise ConfigError(f"jitter_s: must be from 0 to below half a control step, {0.5 / self.control_hz:g} s")
         if len(self.joint_names) != ACTION_DIM or len(set(self.joint_names)) != ACTION_DIM:
             raise ConfigError(f"joint_names: must be {ACTION_DIM} different names, got {', '.join(self.joint_names)}")
+        unknown = [name for name in self.continuous_joints if name not in self.joint_names]
+        if unknown:
+            raise ConfigError(f"continuous_joints: '{unknown[0]}' is none of joint_names")
         if len(self.limit) != ACTION_DIM or min(self.limit) <= 0.0:
             raise ConfigError(f"limit: must be {ACTION_DIM} numbers above 0")
         if self.action_space not in ARM_KINDS:
@@ -83,6 +88,7 @@ class RecordingConfig:
             "action_space": self.action_space,
             "limit": self.limit,
             "joint_names": self.joint_names,
+            "continuous_joints": self.continuous_joints,
             "control_hz": self.control_hz,
         }
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_ros.observation.timeline import Sample
+from lewm_ros.robot.continuous import begin_in_first_turn, find_wrap, follow_turns
 from lewm_training.data import EpisodeError
 from lewm_training.data.formats.rosbag_config import RecordingConfig
 from lewm_training.data.formats.rosbag_topics import Topic
@@ -78,10 +79,11 @@ class RecordedEpisode:
         if self._refusal is not None:
             raise self._refusal
         rows = self._seen[:-1]
+        positions_rad = self._positions_rad()
         columns = {
             "pixels": np.stack([row.frame for row in rows]),
-            "proprio": np.stack([row.positions_rad for row in rows]).astype(np.float32),
-            "action": self._actions().astype(np.float32),
+            "proprio": positions_rad[:-1].astype(np.float32),
+            "action": self._actions(positions_rad).astype(np.float32),
             "frame_stamp_ns": np.array([row.frame_stamp_ns for row in rows], dtype=np.int64),
         }
         return columns, {"begin_ns": self._begin_ns}
@@ -103,11 +105,25 @@ class RecordedEpisode:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
-    def _actions(self) -> Array:
-        """What was done between successive observations (rows, 7)."""
+    def _positions_rad(self) -> Array:
+        """Measured positions (rows + 1, 7), of continuous joints the shortest way from row to row.
+
+        Raises:
+            EpisodeError: a joint wraps that is not declared continuous.
+        """
+        config = self._config
+        measured_rad = np.stack([row.positions_rad for row in self._seen])
+        row, wraps = find_wrap(measured_rad, config.joint_names, config.continuous_joints)
+        if wraps:
+            raise EpisodeError(f"{config.joint_states}: {wraps} (declare it in continuous_joints)", row)
+        return begin_in_first_turn(measured_rad, config.joint_names, config.continuous_joints)
+
+    def _actions(self, positions_rad: Array) -> Array:
+        """What was done between successive observations (rows, 7), with measured positions (rows + 1, 7)."""
         config, after = self._config, self._seen[1:]
         if config.action_space == "ee_delta":
             return np.stack([np.concatenate([row.command / config.control_hz, row.gripper]) for row in after])
         if config.command:
-            return np.diff([row.command for row in self._seen], axis=0)
-        return np.diff([row.positions_rad for row in self._seen], axis=0)
+            commanded_rad = np.stack([row.command for row in self._seen])
+            return np.diff(follow_turns(commanded_rad, config.joint_names, config.continuous_joints), axis=0)
+        return np.diff(positions_rad, axis=0)

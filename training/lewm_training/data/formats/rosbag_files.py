@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from rosbags.highlevel import AnyReader
-from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
+from lewm_ros.config import ConfigError, read_yaml
 from lewm_training.data import DatasetError
+from lewm_training.data.formats import rosbag_mcap, rosbag_sqlite
+from lewm_training.data.formats.rosbag_channels import Channel, Storage
+from lewm_training.data.formats.rosbag_mcap import McapFile, zstd
+from lewm_training.data.formats.rosbag_sqlite import SqliteFile
+from lewm_training.data.formats.rosbag_types import deserialize
 
 METADATA = "metadata.yaml"
-STORAGE = (".mcap", ".db3")
+SUFFIXES = (".mcap", ".db3")
+COMPRESSED = ".zstd"
+
+KINDS: dict[bytes, type[McapFile | SqliteFile]] = {rosbag_mcap.MAGIC: McapFile, rosbag_sqlite.MAGIC: SqliteFile}
+"""Formats, by how their files begin."""
+
+OTHERS = {
+    b"#ROSBAG": "a ROS 1 bag; `rosbags-convert --src FILE --dst FOLDER` makes a ROS 2 recording of it",
+    b"version https://git-lfs": "a Git LFS pointer and not the file itself; `git lfs pull` fetches it",
+    b"\x28\xb5\x2f\xfd": "compressed; `zstd -d FILE` unpacks it",
+}
+"""What is often taken for a recording, by how it begins, and what to do."""
+
+MENDING = {
+    McapFile: "`mcap recover FILE --output NEW` saves what is whole",
+    SqliteFile: "`sqlite3 FILE .recover | sqlite3 NEW` saves what is whole",
+}
 
 
 def find_bags(source: Path) -> list[Path]:
@@ -23,51 +45,147 @@ def find_bags(source: Path) -> list[Path]:
     Raises:
         DatasetError: there are none.
     """
-    if source.suffix in STORAGE or (source / METADATA).exists():
+    if source.is_file() or (source / METADATA).exists():
         return [source]
+    if not source.exists():
+        raise DatasetError(f"{source}: no such file or folder")
     folders = [file.parent for file in source.rglob(METADATA)]
-    files = [file for file in source.rglob("*") if file.suffix in STORAGE and file.parent not in folders]
-    if not folders and not files:
-        raise DatasetError(f"{source}: no recording; expected rosbag2 folders ({METADATA}) or {' or '.join(STORAGE)}")
-    return sorted(folders + files)
+    files = [file for file in source.rglob("*") if file.suffix in SUFFIXES and file.parent not in folders]
+    if folders or files:
+        return sorted(folders + files)
+    for file in sorted(file for file in source.rglob("*") if file.is_file()):
+        if what := _other(file):
+            raise DatasetError(f"{file}: {what}")
+    raise DatasetError(f"{source}: no recording; expected rosbag2 folders ({METADATA}) or {' or '.join(SUFFIXES)}")
+
+
+def files_of(bag: Path) -> list[Path]:
+    """The files that a recording consists of, for telling whether they have changed."""
+    return sorted(file for file in bag.iterdir() if file.is_file()) if bag.is_dir() else [bag]
+
+
+class Bag:
+    """A recording opened for reading; several files follow one another.
+
+    Args:
+        storages: its files, with their paths.
+        zstd_messages: every message is compressed by itself.
+    """
+
+    def __init__(self, storages: Sequence[tuple[Path, Storage]], zstd_messages: bool) -> None:
+        self._storages, self._zstd_messages = storages, zstd_messages
+
+    @property
+    def channels(self) -> dict[str, list[Channel]]:
+        """The different channels of every topic."""
+        topics: dict[str, list[Channel]] = {}
+        for channel in dict.fromkeys(channel for _, storage in self._storages for channel in storage.channels.values()):
+            topics.setdefault(channel.topic, []).append(channel)
+        return topics
+
+    def messages(self, topics: Collection[str], name: str) -> Iterator[tuple[str, Any, int]]:
+        """Topic, message and time of reception (ns) of every message of the topics, in the order of reception.
+
+        Args:
+            topics: of standard types.
+            name: of the recording, for the progress bar.
+
+        Raises:
+            DatasetError: a file is damaged.
+        """
+        total = sum(
+            storage.counts.get(number, 0)
+            for _, storage in self._storages
+            for number, channel in storage.channels.items()
+            if channel.topic in topics
+        )
+        with tqdm(total=total or None, desc=name, unit="message") as progress:
+            for path, storage in self._storages:
+                for entry in self._read(path, storage, topics):
+                    progress.update()
+                    yield entry
+
+    def _read(self, path: Path, storage: Storage, topics: Collection[str]) -> Iterator[tuple[str, Any, int]]:
+        wanted = {number: channel for number, channel in storage.channels.items() if channel.topic in topics}
+        try:
+            for number, received_ns, data in storage.messages(wanted):
+                message = deserialize(zstd.decompress(data) if self._zstd_messages else data, wanted[number].kind)
+                yield wanted[number].topic, message, received_ns
+        except Exception as error:  # of SQLite, compression or parsing: damaged data raises any kind
+            raise _damaged(path, error, type(storage)) from None
 
 
 @contextmanager
-def open_bag(path: Path) -> Iterator[AnyReader]:
+def open_bag(path: Path) -> Iterator[Bag]:
     """A recording opened for reading.
 
     Raises:
         DatasetError: it cannot be read.
     """
-    # Recordings of ROS 2 Humble and before hold no message definitions; those of the standard types have not changed.
-    try:
-        reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
-        reader.open()
-    except Exception as error:  # of storage, compression or parsing: a damaged file raises any kind
-        raise DatasetError(
-            f"{path}: not a readable recording ({_line(error)}); `ros2 bag reindex` may mend it"
-        ) from None
-    try:
-        yield reader
-    finally:
-        reader.close()
+    with ExitStack() as stack:
+        zstd_messages, files = False, [path]
+        if path.is_dir():
+            zstd_files, zstd_messages, files = _read_metadata(path)
+            if zstd_files:
+                folder = Path(stack.enter_context(TemporaryDirectory()))
+                files = [_unpack(file, folder / file.stem) for file in files]
+        storages = []
+        for file in files:
+            storage = _open(file)
+            stack.callback(storage.close)
+            storages.append((file, storage))
+        yield Bag(storages, zstd_messages)
 
 
-def read_messages(reader: AnyReader, topics: Collection[str], path: Path) -> Iterator[tuple[str, Any, int]]:
-    """Topic, message and time of reception (ns) of every message of the topics, in the order of reception.
-
-    Raises:
-        DatasetError: the file is damaged.
-    """
-    connections = [connection for connection in reader.connections if connection.topic in topics]
-    total = sum(connection.msgcount for connection in connections)
+def _open(path: Path) -> Storage:
+    kind = next((kind for magic, kind in KINDS.items() if _begins(path, magic)), None)
+    if kind is None:
+        what = "empty" if not path.stat().st_size else "neither an MCAP nor a SQLite file"
+        raise DatasetError(f"{path}: {_other(path) or what}")
     try:
-        for connection, received_ns, data in tqdm(
-            reader.messages(connections), total=total, desc=path.name, unit="message"
-        ):
-            yield connection.topic, reader.deserialize(data, connection.msgtype), received_ns
-    except Exception as error:  # as above
-        raise DatasetError(f"{path}: damaged ({_line(error)}); `ros2 bag reindex` may mend it") from None
+        return kind(path)
+    except Exception as error:  # of SQLite, compression or parsing: damaged data raises any kind
+        raise _damaged(path, error, kind) from None
+
+
+def _read_metadata(folder: Path) -> tuple[bool, bool, list[Path]]:
+    """Whether the files, or every message in them, are compressed by zstd, and which files there are."""
+    mending = f"`ros2 bag reindex {folder}` writes {METADATA} anew"
+    try:
+        content = read_yaml(folder / METADATA)["rosbag2_bagfile_information"]
+        files = [folder / Path(name).name for name in content["relative_file_paths"]]
+        mode, method = str(content.get("compression_mode") or "none").lower(), content.get("compression_format")
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{folder / METADATA}: cannot be read ({_line(error)}); {mending}") from None
+    missing = [file.name for file in files if not file.exists()]
+    if missing or not files:
+        raise DatasetError(f"{folder}: {METADATA} names {', '.join(missing) or 'no file'}, not there; {mending}")
+    if mode not in ("none", "file", "message") or (mode != "none" and method != "zstd"):
+        raise DatasetError(f"{folder}: compressed by '{method}' ({mode}); zstd can be read")
+    return mode == "file", mode == "message", files
+
+
+def _unpack(packed: Path, path: Path) -> Path:
+    try:
+        with zstd.open(packed) as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target)
+    except (zstd.ZstdError, EOFError) as error:
+        raise DatasetError(f"{packed}: damaged ({_line(error)})") from None
+    return path
+
+
+def _other(path: Path) -> str:
+    """What a file is that cannot be read as it is, and what to do; empty if that is not known."""
+    return next((what.replace("FILE", str(path)) for magic, what in OTHERS.items() if _begins(path, magic)), "")
+
+
+def _begins(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
+
+
+def _damaged(path: Path, error: Exception, kind: type) -> DatasetError:
+    return DatasetError(f"{path}: {_line(error)}; {MENDING[kind].replace('FILE', str(path))}")
 
 
 def _line(error: Exception) -> str:

@@ -27,7 +27,7 @@ def report_lines(
     """
     lines = []
     for topic, figure in figures.items():
-        dropped = ", ".join(f"{count} {reason}" for reason, count in figure.dropped.items()) or "nothing dropped"
+        dropped = ", ".join(_dropped(figure)) or "nothing dropped"
         lines.append(
             f"{name}: {topic}: {figure.received} messages, {figure.used} used, "
             f"largest gap {figure.largest_gap_s:.3f} s, largest age {figure.largest_age_s:.3f} s, {dropped}"
@@ -52,6 +52,7 @@ def merge_figures(recordings: Sequence[dict[str, Figures]]) -> dict[str, dict[st
             total.received += figure.received
             total.used += figure.used
             total.dropped += figure.dropped
+            total.first_reasons = figure.first_reasons | total.first_reasons
             total.largest_gap_s = max(total.largest_gap_s, figure.largest_gap_s)
             total.largest_age_s = max(total.largest_age_s, figure.largest_age_s)
     return {
@@ -61,6 +62,7 @@ def merge_figures(recordings: Sequence[dict[str, Figures]]) -> dict[str, dict[st
             "largest_gap_s": total.largest_gap_s,
             "largest_age_s": total.largest_age_s,
             "dropped": dict(total.dropped),
+            "first_reasons": total.first_reasons,
         }
         for topic, total in merged.items()
     }
@@ -70,9 +72,8 @@ def why_nothing(figures: dict[str, Figures], short: int) -> str:
     """Why a recording gave no episode."""
     silent = [topic for topic, figure in figures.items() if figure.first_ns is None]
     if silent:
-        dropped = Counter({reason: count for topic in silent for reason, count in figures[topic].dropped.items()})
-        reasons = "".join(f", {count} {reason}" for reason, count in dropped.items())
-        return f"no usable message on {', '.join(silent)}{reasons}"
+        topics = (", ".join([topic, *_dropped(figures[topic])]) for topic in silent)
+        return f"no usable message on {'; '.join(topics)}"
     if short:
         return f"no stretch is as long as min_episode_s ({short} shorter ones)"
     spans = ", ".join(
@@ -83,3 +84,11 @@ def why_nothing(figures: dict[str, Figures], short: int) -> str:
     if begin > end:
         return f"the topics do not overlap in time: {spans}; are they stamped by the same clock?"
     return f"the topics never hold a value together, by max_age_s and gap_s: {spans}"
+
+
+def _dropped(figure: Figures) -> list[str]:
+    """How many messages were dropped, by kind, and what was wrong with the first."""
+    return [
+        f"{count} {kind}" + (f" (the first: {figure.first_reasons[kind]})" if kind in figure.first_reasons else "")
+        for kind, count in figure.dropped.items()
+    ]
