@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from lewm_ros.observation.stamps import NS_PER_S
@@ -115,10 +115,17 @@ def number(value: float) -> Any:
     return make("std_msgs/Float64", data=value)
 
 
-def write_bag(path: Path, messages: Iterable[Message], sqlite: bool = False) -> Path:
+def write_bag(
+    path: Path,
+    messages: Iterable[Message],
+    sqlite: bool = False,
+    compression: tuple[CompressionMode, CompressionFormat] | None = None,
+) -> Path:
     """Write a rosbag2 folder; messages lie in it in the order of their reception."""
-    plugin = StoragePlugin.SQLITE3 if sqlite else StoragePlugin.MCAP
-    with Writer(path, version=9, storage_plugin=plugin) as writer:
+    writer = Writer(path, version=9, storage_plugin=StoragePlugin.SQLITE3 if sqlite else StoragePlugin.MCAP)
+    if compression:
+        writer.set_compression(*compression)
+    with writer:
         connections: dict[str, Any] = {}
         for topic, received_ns, message in sorted(messages, key=lambda entry: entry[1]):
             kind = message.__msgtype__

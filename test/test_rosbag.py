@@ -114,7 +114,7 @@ def test_rows_hold_what_the_topics_held(tmp_path: Path, make: Any, sqlite: bool)
         "first_reasons": {},
     }
     assert found["topics"]["/joint_states"]["received"] == 301
-    assert not (tmp_path / "data.parts").exists()
+    assert not (tmp_path / "data.h5.parts").exists()
 
 
 def targets(step: int) -> NDArray[np.float64]:
@@ -278,7 +278,7 @@ def test_bad_episodes_are_named_and_left_out_only_if_asked(
     assert line.endswith("--skip-bad leaves such episodes out")
     assert not out.exists()
 
-    finished = tmp_path / "data.parts" / "000000.h5"
+    (finished,) = (tmp_path / "data.h5.parts").glob("*-000000.h5")
     written_ns = finished.stat().st_mtime_ns
     kept = tmp_path / "kept.h5"
     kept.hardlink_to(finished)
@@ -318,7 +318,7 @@ def in_degrees(messages: list[Message]) -> list[Message]:
         (
             None,
             {"image": "/camera"},
-            "image topic '/camera' was not recorded; topics of sensor_msgs/msg/Image or sensor_msgs/msg/CompressedImage: /im",
+            "image topic '/camera' was not recorded; topics of sensor_msgs/msg/Image or sensor_msgs/msg/Comp",
         ),
         (
             None,

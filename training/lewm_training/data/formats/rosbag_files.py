@@ -12,9 +12,10 @@ from typing import Any
 from tqdm import tqdm
 
 from lewm_ros.config import ConfigError, read_yaml
+from lewm_ros.observation.stamps import NS_PER_S
 from lewm_training.data import DatasetError
 from lewm_training.data.formats import rosbag_mcap, rosbag_sqlite
-from lewm_training.data.formats.rosbag_channels import Channel, Storage
+from lewm_training.data.formats.rosbag_channels import Channel, Storage, StoredMessage
 from lewm_training.data.formats.rosbag_mcap import McapFile, zstd
 from lewm_training.data.formats.rosbag_sqlite import SqliteFile
 from lewm_training.data.formats.rosbag_types import deserialize
@@ -101,18 +102,24 @@ class Bag:
         )
         with tqdm(total=total or None, desc=name, unit="message") as progress:
             for path, storage in self._storages:
-                for entry in self._read(path, storage, topics):
+                wanted = {number: channel for number, channel in storage.channels.items() if channel.topic in topics}
+                for number, received_ns, data in _stored(path, storage, wanted):
                     progress.update()
-                    yield entry
+                    topic, kind = wanted[number].topic, wanted[number].kind
+                    try:
+                        message = deserialize(zstd.decompress(data) if self._zstd_messages else data, kind)
+                    except (ValueError, zstd.ZstdError) as error:
+                        raise DatasetError(
+                            f"{path}: {topic}: the message received at {received_ns / NS_PER_S:.3f} s: {_line(error)}"
+                        ) from None
+                    yield topic, message, received_ns
 
-    def _read(self, path: Path, storage: Storage, topics: Collection[str]) -> Iterator[tuple[str, Any, int]]:
-        wanted = {number: channel for number, channel in storage.channels.items() if channel.topic in topics}
-        try:
-            for number, received_ns, data in storage.messages(wanted):
-                message = deserialize(zstd.decompress(data) if self._zstd_messages else data, wanted[number].kind)
-                yield wanted[number].topic, message, received_ns
-        except Exception as error:  # of SQLite, compression or parsing: damaged data raises any kind
-            raise _damaged(path, error, type(storage)) from None
+
+def _stored(path: Path, storage: Storage, wanted: Collection[int]) -> Iterator[StoredMessage]:
+    try:
+        yield from storage.messages(wanted)
+    except Exception as error:  # of SQLite or compression: damaged data raises any kind
+        raise _damaged(path, error, type(storage)) from None
 
 
 @contextmanager
@@ -138,6 +145,8 @@ def open_bag(path: Path) -> Iterator[Bag]:
 
 
 def _open(path: Path) -> Storage:
+    if not path.is_file():
+        raise DatasetError(f"{path}: is no file")
     kind = next((kind for magic, kind in KINDS.items() if _begins(path, magic)), None)
     if kind is None:
         what = "empty" if not path.stat().st_size else "neither an MCAP nor a SQLite file"

@@ -13,8 +13,11 @@ IDL_SEPARATOR = "=" * 80 + "\n"
 
 
 def deserialize(data: bytes, kind: str) -> Any:
-    """A message of a standard type."""
-    return STANDARD.deserialize_cdr(data, kind)
+    """A message of a standard type; raises ValueError if the data is none."""
+    try:
+        return STANDARD.deserialize_cdr(data, kind)
+    except Exception as error:  # the generated code lets out whatever it stumbles over
+        raise ValueError(f"the data is no {kind} ({type(error).__name__})") from None
 
 
 def check_channel(channel: Channel) -> None:
