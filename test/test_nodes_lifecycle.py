@@ -104,7 +104,10 @@ def test_a_paused_simulator_is_silent_and_goes_on(managed: Managed) -> None:
     [
         ("ramp_s", 0.5, ""),
         ("ramp_s", 1e6, "out of range Min: 0.0, Max: 60.0"),
+        ("ramp_s", float("nan"), "out of range Min: 0.0, Max: 60.0"),
         ("ramp_s", "slow", "Wrong parameter type"),
+        ("workspace_low_m", [float("nan")] * 3, "workspace_low_m: must be 3 numbers"),
+        ("planner.elites", 100_000, "fixed while configured"),
         ("on_surprise", "stop", ""),
         ("on_surprise", "panic", "'panic' is unknown; known: warn, stop, ignore"),
         ("max_lead_rad", 0.2, "fixed while configured; first deactivate and clean up /planner_node"),
@@ -151,7 +154,10 @@ def test_clean_up_releases_and_sigint_ends_every_state(managed: Managed) -> None
     assert not any("Traceback" in stderr for _, stderr in ends)
 
 
-def test_sigint_ends_an_unconfigured_node(managed: Managed) -> None:
+def test_an_unconfigured_node_refuses_what_contradicts_and_ends_by_sigint(managed: Managed) -> None:
     managed.processes.start(node_command("planner_node", autostart=False))
     managed.wait(lambda: managed.messages()["planner_node"] == "unconfigured", "the planner")
+    assert managed.set("planner_node", "planner.samples", 100) == ""
+    assert "elites: must be between 1 and samples 100" in managed.set("planner_node", "planner.elites", 101)
+    assert managed.set("planner_node", "planner.elites", 100) == ""
     assert [status for status, _ in managed.processes.interrupt()] == [0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -52,8 +53,8 @@ class Parameters:
         self._fixed: set[str] = set()
         # They are read at every frame and every command: too often for rclpy's own look-up.
         self._values: dict[str, Any] = {}
-        self._choices: dict[str, tuple[str, ...]] = {}
-        self._sizes: dict[str, int] = {}
+        self._rules: dict[str, Callable[[Any], str]] = {}
+        self._configs: dict[str, Callable[[Mapping[str, Any]], object]] = {}
 
     def declare(
         self,
@@ -66,13 +67,14 @@ class Parameters:
         high: float | None = None,
         choices: tuple[str, ...] = (),
         size: int = 0,
+        may_be_infinite: bool = False,
         live: bool = False,
     ) -> Setting[V]:
         """A parameter from the command line, a YAML file or its default.
 
         Raises:
             ParameterException: wrong type or out of the range `low` to `high`.
-            ConfigError: not one of the `choices`, or not `size` finite numbers where a size is given.
+            ConfigError: not one of the `choices`, not `size` numbers where a size is given, or not finite.
         """
         descriptor = ParameterDescriptor(description=f"{description} [{unit}]" if unit else description)
         if low is not None and high is not None:
@@ -83,14 +85,9 @@ class Parameters:
         when = "may change at any time" if live else "fixed while the node is configured"
         descriptor.additional_constraints = f"one of: {', '.join(choices)}; {when}" if choices else when
         value = self._node.declare_parameter(name, default, descriptor).value
-        if choices:
-            self._choices[name] = choices
-            if value not in choices:
-                raise ConfigError(f"parameter {name}: '{value}' is unknown; known: {', '.join(choices)}")
-        if size:
-            self._sizes[name] = size
-            if not _is_vector(value, size):
-                raise ConfigError(f"parameter {name}: must be {size} finite numbers")
+        self._rules[name] = partial(_problem, choices=choices, size=size, may_be_infinite=may_be_infinite)
+        if problem := self._rules[name](value):
+            raise ConfigError(f"parameter {name}: {problem}")
         if not live:
             self._fixed.add(name)
         self._values[name] = value
@@ -107,7 +104,12 @@ class Parameters:
             settings[item.name] = self.declare(
                 f"{prefix}.{item.name}", item.default, **dataclasses.asdict(fields[item.name])
             )
-        return lambda: from_mapping(config, {name: s() for name, s in settings.items()}, f"parameters {prefix}")
+
+        def build(values: Mapping[str, Any]) -> T:
+            return from_mapping(config, {name: values[s.name] for name, s in settings.items()}, f"parameters {prefix}")
+
+        self._configs[prefix] = build
+        return lambda: build(self._values)
 
     def seal(self) -> None:
         """Call when all are declared: from here on, changes are judged.
@@ -128,19 +130,30 @@ class Parameters:
 
     def _judge(self, changes: list[Parameter]) -> SetParametersResult:
         for change in changes:
-            choices = self._choices.get(change.name, ())
-            if choices and change.value not in choices:
-                reason = f"{change.name}: '{change.value}' is unknown; known: {', '.join(choices)}"
-                return SetParametersResult(successful=False, reason=reason)
-            size = self._sizes.get(change.name, 0)
-            if size and not _is_vector(change.value, size):
-                return SetParametersResult(successful=False, reason=f"{change.name}: must be {size} finite numbers")
+            if problem := self._rules.get(change.name, lambda _: "")(change.value):
+                return SetParametersResult(successful=False, reason=f"{change.name}: {problem}")
             if change.name in self._fixed and self._is_configured():
                 name = self._node.get_fully_qualified_name()
                 reason = f"{change.name}: fixed while configured; first deactivate and clean up {name}"
                 return SetParametersResult(successful=False, reason=reason)
+        changed = self._values | {change.name: change.value for change in changes}
+        try:
+            for prefix, build in self._configs.items():
+                if any(change.name.startswith(f"{prefix}.") for change in changes):
+                    build(changed)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
 
-def _is_vector(value: list[float] | None, size: int) -> bool:
-    return value is not None and len(value) == size and all(map(math.isfinite, value))
+def _problem(value: Any, choices: tuple[str, ...], size: int, may_be_infinite: bool) -> str:
+    """Why a parameter cannot have this value; empty if it can."""
+    if choices and value not in choices:
+        return f"'{value}' is unknown; known: {', '.join(choices)}"
+    numbers = [value] if value is None or isinstance(value, (bool, int, float, str)) else value
+    usable = (lambda number: not math.isnan(number)) if may_be_infinite else math.isfinite
+    good = all(usable(number) for number in numbers if isinstance(number, float))
+    if good and (not size or len(numbers) == size):
+        return ""
+    kind = "numbers" if may_be_infinite else "finite numbers"
+    return f"must be {size} {kind}" if size else f"must be {kind}"

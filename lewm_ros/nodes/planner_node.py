@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
@@ -138,7 +138,7 @@ class PlannerNode(ManagedNode):
         """The box for the end effector, if one is wanted."""
         settings = self._settings
         low, high = tuple(settings.workspace_low_m()), tuple(settings.workspace_high_m())
-        if not np.isfinite([*low, *high]).any():
+        if all(low_m == -inf and high_m == inf for low_m, high_m in zip(low, high, strict=True)):
             return None
         return Workspace(self._kinematics(urdf), low, high)
 

@@ -82,10 +82,20 @@ class PlannerSettings:
             "limit_margin_rad", 0.02, "distance kept from position limits", unit="rad", low=0.0, high=1.0
         )
         self.workspace_low_m = declare(
-            "workspace_low_m", [-inf] * 3, "x, y, z that the end effector stays above; -.inf: no bound", unit="m"
+            "workspace_low_m",
+            [-inf] * 3,
+            "x, y, z that the end effector stays above; -.inf: no bound",
+            unit="m",
+            size=3,
+            may_be_infinite=True,
         )
         self.workspace_high_m = declare(
-            "workspace_high_m", [inf] * 3, "x, y, z that the end effector stays below; .inf: no bound", unit="m"
+            "workspace_high_m",
+            [inf] * 3,
+            "x, y, z that the end effector stays below; .inf: no bound",
+            unit="m",
+            size=3,
+            may_be_infinite=True,
         )
         self.tip_link = declare(
             "tip_link", "panda_hand_tcp", f"the end effector, if the limits come from {FROM_DESCRIPTION}"
