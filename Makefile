@@ -27,7 +27,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export MUJOCO_GL ?= egl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest faults soak lint format bench clean
+.PHONY: help demo test test-oldest faults fuzz soak lint format bench clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
@@ -43,6 +43,9 @@ test-oldest: ## run it with the oldest versions that setup.py admits, in .venv-o
 
 faults: $(INSTALLED) ## run the fault table against real nodes; three minutes on a machine that does nothing else
 	@$(BIN)/pytest test/test_fault_table.py
+
+fuzz: $(INSTALLED) ## import 2000 spoiled files of each format; fewer, others: MUTANTS=200 FORMATS=hdf5 SEED=1
+	@$(BIN)/python test/fuzz_importers.py --mutants $(or $(MUTANTS),2000) --seed $(or $(SEED),0) $(FORMATS)
 
 soak: $(INSTALLED) ## drive the simulated arm for ten minutes: leaks, missed cycles, age of images; another time: MINUTES=60
 	@$(BIN)/lewm bench soak --minutes $(or $(MINUTES),10) --json soak/soak.json --figure soak/soak.png
