@@ -60,5 +60,5 @@ def synthetic_dataset(folder: Path, gigabytes: float, image_size: int, seed: int
             file.attrs["meta"] = json.dumps(meta)
         yield path
     finally:
-        for leftover in (path, path.with_suffix(".writing")):
+        for leftover in (path, path.with_name(f"{path.name}.writing")):
             leftover.unlink(missing_ok=True)

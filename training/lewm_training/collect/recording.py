@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -154,18 +153,12 @@ def collect(config: CollectConfig, out: Path, spread: Spread) -> Path:
         spread: where episodes are simulated.
 
     Raises:
+        OutputError: the file exists, or another process writes it.
         DatasetError: the episodes that wait there were recorded with other settings.
         SpreadError: a worker was lost; finished episodes are kept.
     """
     recipe = RECIPES[config.task]
     settings = asdict(config) | {"steps": config.steps or recipe.steps}
-    folder = parts_folder(out, {name: value for name, value in settings.items() if name != "episodes"})
-    parts = [folder / f"{number:06d}.h5" for number in range(config.episodes)]
-    left = [number for number, part in enumerate(parts) if not part.exists()]
-    episodes = spread(partial(record_episode, config), left)
-    bar = {"total": len(parts), "initial": len(parts) - len(left), "unit": "episode"}
-    for number, (columns, notes) in tqdm(episodes, desc=f"collect {config.task}", **bar):
-        write_episode(parts[number], columns, notes)
     meta = {
         "config": settings,
         "action_space": recipe.action_space,
@@ -173,6 +166,12 @@ def collect(config: CollectConfig, out: Path, spread: Spread) -> Path:
         "joint_names": PANDA.joint_names,
         "control_hz": config.control_hz,
     }
-    merge_episodes(parts, out, meta)
-    shutil.rmtree(folder)
+    with parts_folder(out, {name: value for name, value in settings.items() if name != "episodes"}) as folder:
+        parts = [folder / f"{number:06d}.h5" for number in range(config.episodes)]
+        left = [number for number, part in enumerate(parts) if not part.exists()]
+        episodes = spread(partial(record_episode, config), left)
+        bar = {"total": len(parts), "initial": len(parts) - len(left), "unit": "episode"}
+        for number, (columns, notes) in tqdm(episodes, desc=f"collect {config.task}", **bar):
+            write_episode(parts[number], columns, notes)
+        merge_episodes(parts, out, meta)
     return out

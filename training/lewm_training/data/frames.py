@@ -8,11 +8,11 @@ import weakref
 from pathlib import Path
 from typing import Protocol
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_training.data.checks import DatasetError
+from lewm_training.data.checks import DatasetError, EpisodeError
+from lewm_training.data.stored import Rows, StoredColumn, row_numbers
 
 ADVICE_BYTES = 1 << 17
 """Asked for at once: the kernel reads no more per call than its read-ahead, 128 KiB where nobody changed it."""
@@ -20,7 +20,7 @@ ADVICE_BYTES = 1 << 17
 SAMPLED_FRAMES = 16
 """Looked at to tell whether floats span 0 to 1 or 0 to 255."""
 
-Rows = int | slice | NDArray[np.int64]
+EXPECTED = "expected uint8, or floats from 0 to 1 or from 0 to 255"
 
 
 class Frames(Protocol):
@@ -53,7 +53,7 @@ class MappedFrames:
         return self.shape[0]
 
     def __getitem__(self, rows: Rows) -> NDArray[np.uint8]:
-        rows = _row_numbers(rows, len(self))
+        rows = row_numbers(rows, len(self))
         self._ask_for(np.unique(rows))
         return np.take(self._frames, rows, axis=0)
 
@@ -74,44 +74,54 @@ class StoredFrames:
     """Frames of another project's file: chunked, compressed, channels first or floats. Converted as they are read."""
 
     def __init__(self, path: Path, name: str) -> None:
-        self._column = h5py.File(path, "r")[name]
-        stored = self._column.shape
-        if len(stored) != 4 or 3 not in (stored[1], stored[3]):
-            raise DatasetError(f"{path}: column '{name}' has the shape {stored}, expected (N, height, width, 3)")
+        self._column, self._where = StoredColumn(path, name), f"{path}: column '{name}'"
+        stored, kind = self._column.shape, self._column.dtype
+        if len(stored) != 4 or 3 not in (stored[1], stored[3]) or 0 in stored:
+            raise DatasetError(f"{self._where} has the shape {stored}, expected (N, height, width, 3)")
         self._channels_first = stored[3] != 3
         self.shape = (stored[0], *stored[2:], 3) if self._channels_first else stored
-        try:
-            sample = self._column[:: max(1, len(self) // SAMPLED_FRAMES)]
-        except OSError as error:
-            raise DatasetError(f"{path}: column '{name}' cannot be decoded ({error}); pip install hdf5plugin") from None
-        kind = self._column.dtype.kind
-        low, high = (float(sample.min()), float(sample.max())) if sample.size else (0.0, 0.0)
-        if self._column.dtype != np.uint8 and (kind != "f" or low < 0.0 or high > 255.0):
-            raise DatasetError(
-                f"{path}: column '{name}' holds {self._column.dtype} from {low:.3g} to {high:.3g}; "
-                "expected uint8, or floats from 0 to 1 or from 0 to 255"
-            )
-        self._scale = 255.0 if kind == "f" and high <= 1.0 else 1.0
+        self._white = self._find_white() if kind.kind == "f" else 255.0
+        if kind.kind != "f" and kind != np.uint8:
+            raise DatasetError(f"{self._where} holds {kind}; {EXPECTED}")
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: Rows) -> NDArray[np.uint8]:
-        rows = _row_numbers(rows, len(self))
-        wanted, place = np.unique(rows, return_inverse=True)
-        run = len(wanted) and wanted[-1] - wanted[0] == len(wanted) - 1
-        frames = self._column[wanted[0] : wanted[-1] + 1] if run else self._column[wanted]  # a slice reads faster
+        """Frames of these rows.
+
+        Raises:
+            EpisodeError: they cannot be read, or are no frames.
+        """
+        frames = self._column[rows]
         if self._channels_first:
-            frames = frames.transpose(0, 2, 3, 1)
-        if frames.dtype != np.uint8:
-            frames = np.rint(frames * self._scale).astype(np.uint8)
-        return frames[place.reshape(rows.shape)]
+            frames = np.moveaxis(frames, -3, -1)
+        if frames.dtype == np.uint8:
+            return frames
+        if not ((frames >= 0.0) & (frames <= self._white)).all():
+            raise EpisodeError(f"{self._where} is not from 0 to {self._white:g}, as it is elsewhere,")
+        return np.rint(frames * (255.0 / self._white)).astype(np.uint8)
 
+    def _find_white(self) -> float:
+        """What floats call white, 1 or 255: what most frames do not pass, whatever is wrong with some.
 
-def _row_numbers(rows: Rows, count: int) -> NDArray[np.int64]:
-    if isinstance(rows, slice):
-        return np.arange(*rows.indices(count))
-    numbers = np.asarray(rows)
-    if numbers.size and not -count <= numbers.min() <= numbers.max() < count:
-        raise IndexError(f"rows from {numbers.min()} to {numbers.max()}, there are {count}")
-    return np.where(numbers < 0, numbers + count, numbers)
+        Raises:
+            DatasetError: it is neither, or no frame can be read.
+        """
+        lows, highs = [], []
+        refusal = DatasetError(f"{self._where} is not finite")
+        for row in range(0, len(self), -(-len(self) // SAMPLED_FRAMES)):
+            try:
+                frame = self._column[row]
+            except EpisodeError as error:
+                refusal = error
+                continue
+            if np.isfinite(frame).all():
+                lows.append(frame.min())
+                highs.append(frame.max())
+        if not highs:
+            raise refusal
+        low, high = float(np.median(lows)), float(np.median(highs))
+        if not 0.0 <= low <= high <= 255.0:
+            raise DatasetError(f"{self._where} holds {self._column.dtype} from {low:.3g} to {high:.3g}; {EXPECTED}")
+        return 1.0 if high <= 1.0 else 255.0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_training.data.checks import DatasetError, EpisodeError, check_episode
+from lewm_training.data.fingerprint import DIGITS
 from lewm_training.data.frames import Frames, MappedFrames, StoredFrames
+from lewm_training.data.meta import read_meta
+from lewm_training.data.stored import StoredColumn, damage_named, find_column, open_hdf5, require_column
 from lewm_training.data.writing import INCOMPLETE
 
 INDEX_COLUMNS = ("ep_len", "ep_offset")
 CHECKED_COLUMNS = ("action", "proprio", "timestamp_s")
 SKIP_HINT = "--skip-bad leaves such episodes out"
+
+IMPORT_HINT = " (`lewm import --from hdf5` takes columns of other names)"
+
+IDENTIFYING_FRAMES = 256
+"""Evenly spread, that count towards a dataset's fingerprint."""
+
+Column = NDArray[Any] | StoredColumn
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ class EpisodeDataset:
 
     path: Path
     pixels: Frames
-    columns: dict[str, NDArray[Any]]
+    columns: dict[str, Column]
     lengths: NDArray[np.int64]
     offsets: NDArray[np.int64]
     meta: dict[str, Any]
@@ -59,37 +72,61 @@ class EpisodeDataset:
             DatasetError: the file is missing, incomplete or not HDF5, lacks a column, or an episode is bad.
         """
         path = Path(path)
-        try:
-            file = h5py.File(path, "r")
-        except OSError as error:
-            reason = "no such file" if not path.exists() else f"not a whole HDF5 file ({error})"
-            raise DatasetError(f"{path}: {reason}; `lewm collect` and `lewm import` write one") from None
-        with file:
+        with open_hdf5(path) as file:
             if INCOMPLETE in file.attrs:
                 raise DatasetError(f"{path}: was never finished; run the command that writes it again")
-            for name in ("pixels", "action", *INDEX_COLUMNS):
-                if name not in file:
-                    raise DatasetError(
-                        f"{path}: column '{name}' is missing; found {', '.join(file)} "
-                        "(`lewm import --from hdf5` takes columns of other names)"
-                    )
-            lengths, offsets = read_index(file)
-            meta = json.loads(file.attrs.get("meta", "{}"))
-            pixels, columns = _map_columns(file)
+            for name in ("pixels", "action"):
+                require_column(file, name, IMPORT_HINT)
+            if len(file["action"].shape) != 2:
+                shape = file["action"].shape
+                raise DatasetError(f"{path}: column 'action' has the shape {shape}, expected (N, numbers)")
+            checked = (name for name in CHECKED_COLUMNS if find_column(file, name) is not None)
+            lengths, offsets = read_index(file, ("pixels", *checked))
+            meta = read_meta(file, len(lengths))
+            with damage_named(path):
+                pixels, columns = _open_columns(file)
         dataset = cls(path, pixels, columns, lengths, offsets, meta, skip_bad)
         for episode in range(len(lengths)):
             dataset._check(episode)
         return dataset
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digits that change with the dataset's meta, actions, positions, times or frames, wherever it lies."""
+        digest = hashlib.sha256(json.dumps(self.meta, sort_keys=True).encode())
+        digest.update(self.lengths.tobytes())
+        for name in (name for name in CHECKED_COLUMNS if name in self.columns):
+            for episode in range(len(self.lengths)):
+                digest.update(self.columns[name][self.rows(episode)].tobytes())
+        frames = np.linspace(0, len(self.pixels) - 1, IDENTIFYING_FRAMES).astype(np.int64)
+        digest.update(self.pixels[np.unique(frames)].tobytes())
+        return digest.hexdigest()[:DIGITS]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a checkpoint says of the dataset that it was trained on."""
+        known = {"episodes": len(self.lengths), "fingerprint": self.fingerprint}
+        return {"file": self.path.name} | self.meta.get("config", {}) | known
 
     def rows(self, episode: int) -> slice:
         """Where an episode lies in the columns."""
         return slice(int(self.offsets[episode]), int(self.offsets[episode] + self.lengths[episode]))
 
     def split(self, validation_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Episode numbers for training and for validation, disjoint, without those that are skipped."""
+        """Episode numbers for training and for validation, disjoint, without those that are skipped.
+
+        Raises:
+            DatasetError: there are too few for both.
+        """
         order = np.random.default_rng(seed).permutation(len(self.lengths))
         order = order[~np.isin(order, list(self.skipped))]
+        if len(order) < 2:
+            raise DatasetError(f"{self.path}: training and validation need two episodes, this has {len(order)}")
         held_out = max(1, round(validation_fraction * len(order)))
+        if held_out >= len(order):
+            raise DatasetError(
+                f"{self.path}: validation_fraction {validation_fraction:g} of {len(order)} episodes leaves none to train"
+            )
         return np.sort(order[held_out:]), np.sort(order[:held_out])
 
     def window_starts(self, episodes: NDArray[np.int64], span: int) -> NDArray[np.int64]:
@@ -117,8 +154,8 @@ class EpisodeDataset:
         Raises:
             DatasetError: the dataset has no such episodes.
         """
-        notes = self.meta.get("episodes", [])
-        anchors = {int(e): notes[e].get("anchor") for e in episodes if e < len(notes)}
+        notes = self.meta.get("episodes") or [{}] * len(self.lengths)
+        anchors = {int(e): notes[e].get("anchor") for e in episodes}
         groups = sorted({anchor for anchor in anchors.values() if anchor is not None})
         if not groups:
             raise DatasetError(f"{self.path}: no anchored episodes; set anchored_fraction to 0 or collect with `lewm`")
@@ -164,13 +201,14 @@ class EpisodeDataset:
         self.skipped[episode] = error.named(episode)
 
 
-def read_index(file: h5py.File) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Lengths and offsets of the episodes, which follow one another without a gap and fill every column.
+def read_index(file: h5py.File, columns: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lengths and offsets of the episodes, which follow one another without a gap and fill these columns.
 
     Raises:
         DatasetError: they do not.
     """
-    lengths, offsets = (file[name][:].astype(np.int64) for name in INDEX_COLUMNS)
+    rows = {name: len(file[name]) for name in columns}
+    lengths, offsets = (_read_whole_numbers(file, name, max(rows.values())) for name in INDEX_COLUMNS)
     if len(lengths) != len(offsets) or not len(lengths):
         raise DatasetError(f"{file.filename}: ep_len has {len(lengths)} episodes, ep_offset {len(offsets)}")
     ends = np.cumsum(lengths)
@@ -181,17 +219,33 @@ def read_index(file: h5py.File) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
             f"{file.filename}: episode {episode} has ep_len {lengths[episode]} and ep_offset {offsets[episode]}, "
             f"expected ep_offset {ends[episode] - lengths[episode]}"
         )
-    for name in (n for n in file if n not in INDEX_COLUMNS):
-        if len(file[name]) != ends[-1]:
+    for name, count in rows.items():
+        if count != ends[-1]:
             raise DatasetError(
-                f"{file.filename}: column '{name}' has {len(file[name])} rows, the episodes add up to {ends[-1]}; "
+                f"{file.filename}: column '{name}' has {count} rows, the episodes add up to {ends[-1]}; "
                 "was the file written to its end?"
             )
     return lengths, offsets
 
 
-def _map_columns(file: h5py.File) -> tuple[Frames, dict[str, NDArray[Any]]]:
-    """Frames and all other numeric columns, memory-mapped where they lie contiguous."""
+def _read_whole_numbers(file: h5py.File, name: str, largest: int) -> NDArray[np.int64]:
+    """A number from 0 to `largest` for each of at most so many episodes; (N, 1) is as good as (N,)."""
+    column = require_column(file, name)
+    if column.size != len(column) or len(column) > largest:
+        raise DatasetError(f"{file.filename}: '{name}' has the shape {column.shape}, expected one number per episode")
+    with damage_named(Path(file.filename)):
+        values = column[:].reshape(-1)
+    wrong = np.flatnonzero(~((values >= 0) & (values <= largest) & (np.trunc(values) == values)))
+    if len(wrong):
+        raise DatasetError(
+            f"{file.filename}: {name} of episode {wrong[0]} is {values[wrong[0]]}, "
+            f"expected a whole number from 0 to {largest}"
+        )
+    return values.astype(np.int64)
+
+
+def _open_columns(file: h5py.File) -> tuple[Frames, dict[str, Column]]:
+    """Frames, and all other columns of numbers with as many rows, memory-mapped where they lie contiguous."""
     path = Path(file.filename)
     with path.open("rb") as handle:
         memory = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
@@ -201,13 +255,16 @@ def _map_columns(file: h5py.File) -> tuple[Frames, dict[str, NDArray[Any]]]:
         pixels: Frames = MappedFrames(path, memory, stored.id.get_offset(), stored.shape)
     else:
         pixels = StoredFrames(path, "pixels")
-    columns = {}
-    for name, column in file.items():
-        if name in ("pixels", *INDEX_COLUMNS) or column.dtype.kind not in "fiub":
+    columns: dict[str, Column] = {}
+    for name in (name for name in file if name not in ("pixels", *INDEX_COLUMNS)):
+        column = find_column(file, name)
+        if column is None or len(column) != len(stored):
             continue
         offset = column.id.get_offset()
-        if offset is None:
+        if offset is not None:
+            columns[name] = np.frombuffer(memory, column.dtype, column.size, offset).reshape(column.shape)
+        elif name in CHECKED_COLUMNS:
             columns[name] = column[:]
         else:
-            columns[name] = np.frombuffer(memory, column.dtype, column.size, offset).reshape(column.shape)
+            columns[name] = StoredColumn(path, name)
     return pixels, columns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import reprlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,15 +17,22 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lewm_training.data.checks import DatasetError, EpisodeError, check_episode
+from lewm_training.data.locking import exclusive_new
 
 INCOMPLETE = "incomplete"
 """Attribute of a file that is being written."""
+
+SETTINGS = "settings.json"
+"""Among finished episodes: what they were made with."""
 
 ALIGNMENT_BYTES = 4096
 COPIED_ROWS = 256
 
 Episode = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 """Columns by name, and notes for the dataset's `meta`."""
+
+Source = tuple[str, Iterable[tuple[str, Callable[[], Episode]]]]
+"""What can change by itself: its fingerprint, and for each of its episodes a name and what reads it."""
 
 Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 """Per column the shape of a row and the type of its numbers."""
@@ -33,16 +41,19 @@ Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file that takes the name `path` once it is complete and on disk; until then it stands beside."""
-    beside = path.with_suffix(".writing")
+    beside = path.with_name(f"{path.name}.writing")
     beside.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(beside, "w", alignment_threshold=ALIGNMENT_BYTES, alignment_interval=ALIGNMENT_BYTES) as file:
-        file.attrs[INCOMPLETE] = True
-        file.flush()
-        yield file
-        del file.attrs[INCOMPLETE]
-    with beside.open("rb") as written:
-        os.fsync(written.fileno())
-    os.replace(beside, path)
+    try:
+        with h5py.File(beside, "w", alignment_threshold=ALIGNMENT_BYTES, alignment_interval=ALIGNMENT_BYTES) as file:
+            file.attrs[INCOMPLETE] = True
+            file.flush()
+            yield file
+            del file.attrs[INCOMPLETE]
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def write_episode(path: Path, columns: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
@@ -102,52 +113,73 @@ def _difference(first: Layout, other: Layout) -> str:
     raise AssertionError("the columns are the same")
 
 
-def parts_folder(out: Path, settings: dict[str, Any]) -> Path:
-    """The folder in which finished episodes of `out` wait; all come from the same settings.
+@contextlib.contextmanager
+def parts_folder(out: Path, settings: dict[str, Any]) -> Iterator[Path]:
+    """The folder in which finished episodes of `out` wait while this process alone writes it.
+
+    They all come from the same settings. The folder goes once `out` is there, and also if no episode was finished.
 
     Raises:
+        OutputError: `out` exists, or another process writes it.
         DatasetError: those that wait there were made with other settings.
     """
-    folder = out.with_suffix(".parts")
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / "settings.json"
-    text = json.dumps(settings)
-    if note.exists() and note.read_text(encoding="utf-8") != text:
-        raise DatasetError(f"{folder}: holds episodes recorded with other settings; choose another --out or remove it")
-    beside = folder / "settings.writing"
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, note)
-    return folder
+    folder = _parts_of(out)
+    with exclusive_new(out):
+        _refuse_other_settings(folder, settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = folder / "settings.writing"
+        beside.write_text(json.dumps(settings), encoding="utf-8")
+        os.replace(beside, folder / SETTINGS)
+        try:
+            yield folder
+        finally:
+            if out.exists() or not any(folder.glob("*.h5")):
+                shutil.rmtree(folder)
 
 
-def part_path(out: Path, number: int) -> Path:
-    """Where the finished episode `number` of an import to `out` waits."""
-    return out.with_suffix(".parts") / f"{number:06d}.h5"
+def part_path(out: Path, source: str, number: int) -> Path:
+    """Where an import to `out` keeps the finished episode `number` of the source with this fingerprint."""
+    return _parts_of(out) / f"{source}-{number:06d}.h5"
 
 
-def _layout_of_first(parts: list[Path]) -> Layout | None:
-    if not parts:
-        return None
-    with h5py.File(parts[0], "r") as file:
-        return _layout(file)
+def _parts_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.parts")
+
+
+def _refuse_other_settings(folder: Path, settings: dict[str, Any]) -> None:
+    finished, note = len(list(folder.glob("*.h5"))), folder / SETTINGS
+    if not finished:
+        return
+    before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+    now = json.loads(json.dumps(settings))
+    differing = [key for key in before | now if before.get(key) != now.get(key)]
+    if differing:
+        shown = {key: [reprlib.repr(settings.get(key)) for settings in (before, now)] for key in differing}
+        changes = "; ".join(f"{key}: {old}, now {new}" for key, (old, new) in shown.items())
+        raise DatasetError(
+            f"{folder}: holds {finished} finished episodes of other settings ({changes}); "
+            "remove it to begin again, or choose another --out"
+        )
 
 
 def import_episodes(
     out: Path,
-    episodes: Iterable[tuple[str, Callable[[], Episode]]],
+    sources: Sequence[Source],
     settings: dict[str, Any],
     meta: dict[str, Any],
     minimum_steps: int,
     skip_bad: bool,
     total: int | None = None,
 ) -> dict[str, Any]:
-    """Write episodes of another project as a dataset; those that an interrupted import had finished are kept.
+    """Write episodes of another project as a dataset.
+
+    Those that an interrupted import had finished are kept, unless their source has changed.
 
     Args:
         out: the HDF5 file to write.
-        episodes: for each, in the same order every time, its name at the source and what reads it. A reader raises
-            EpisodeError for an episode that cannot be used.
-        settings: all that decides what is written, to tell whether finished episodes are of the same import.
+        sources: their episodes come in the same order every time. A reader raises EpisodeError for an episode that
+            cannot be used.
+        settings: all else that decides what is written, to tell whether finished episodes are of the same import.
         meta: `action_space`, `limit`, `control_hz`, `joint_names` of the dataset.
         minimum_steps: shorter episodes are bad.
         skip_bad: leave bad episodes out instead of stopping at the first.
@@ -158,13 +190,44 @@ def import_episodes(
 
     Raises:
         DatasetError: a bad episode, named with its row; or no episode is left.
+        OutputError: the file exists, or another process writes it.
     """
-    folder = parts_folder(out, settings)
+    with parts_folder(out, settings) as folder:
+        _drop_changed(folder, [source for source, _ in sources])
+        parts, skipped = _write_parts(out, sources, meta, minimum_steps, skip_bad, total)
+        if not parts:
+            reason = f": {next(iter(skipped.values()))}" if skipped else ""
+            raise DatasetError(f"{out}: no episode of the source can be used{reason}")
+        merge_episodes(parts, out, meta)
+    with h5py.File(out, "r") as file:
+        steps = len(file["action"])
+    return {
+        "dataset": str(out),
+        "episodes": len(parts),
+        "control_steps": steps,
+        "skipped_episodes": len(skipped),
+        "skipped": skipped,
+        "bytes": out.stat().st_size,
+    }
+
+
+def _drop_changed(folder: Path, sources: Sequence[str]) -> None:
+    """Remove finished episodes whose source is no longer as it was."""
+    for part in folder.glob("*.h5"):
+        if part.name.partition("-")[0] not in sources:
+            part.unlink()
+
+
+def _write_parts(
+    out: Path, sources: Sequence[Source], meta: dict[str, Any], minimum_steps: int, skip_bad: bool, total: int | None
+) -> tuple[list[Path], dict[str, str]]:
+    """Write the episodes that are not finished yet; returns the files of all, and why which were skipped."""
     parts: list[Path] = []
     skipped: dict[str, str] = {}
     layout: Layout | None = None
-    for number, (name, read) in enumerate(tqdm(episodes, desc="import", unit="episode", total=total)):
-        part = part_path(out, number)
+    numbered = ((source, *item) for source, episodes in sources for item in enumerate(episodes))
+    for source, number, (name, read) in tqdm(numbered, desc="import", unit="episode", total=total):
+        part = part_path(out, source, number)
         if not part.exists():
             try:
                 columns, notes = read()
@@ -182,17 +245,11 @@ def import_episodes(
                 continue
             write_episode(part, columns, {"source": name} | notes)
         parts.append(part)
+    return parts, skipped
+
+
+def _layout_of_first(parts: list[Path]) -> Layout | None:
     if not parts:
-        raise DatasetError(f"{out}: no episode of the source can be used")
-    merge_episodes(parts, out, meta)
-    with h5py.File(out, "r") as file:
-        steps = len(file["action"])
-    shutil.rmtree(folder)
-    return {
-        "dataset": str(out),
-        "episodes": len(parts),
-        "control_steps": steps,
-        "skipped_episodes": len(skipped),
-        "skipped": skipped,
-        "bytes": out.stat().st_size,
-    }
+        return None
+    with h5py.File(parts[0], "r") as file:
+        return _layout(file)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from lewm_ros.config import ConfigError, load
 from lewm_ros.model.pixels import fit_frame
 from lewm_ros.robot.action_space import ACTION_DIM, ARM_KINDS, KINDS
+from lewm_ros.robot.continuous import begin_in_first_turn, find_wrap, follow_turns
 from lewm_training.data import DatasetError, EpisodeError
-from lewm_training.data.checks import FULL_TURN_RAD
+from lewm_training.data.checks import FULL_TURN_RAD, check_label_names
 
 ANGLES = ("radians", "degrees")
 ACTIONS = ("delta", "target", "measured")
@@ -39,6 +40,7 @@ class Declaration:
         action_indices: which of the action's numbers count; empty: all.
         action_scale: factors on the action's numbers, for sources that store them scaled; empty: 1.
         joint_names: the joints in the order of the state.
+        continuous_joints: those of them that turn without end; the others have two ends.
         control_hz: rows per second; a source that says it itself must agree.
         image_size: frames are cropped to their central square and resized to this; None: they stay as they are.
         minimum_steps: shorter episodes are bad; 16 is a window of four frames, five control steps apart.
@@ -56,6 +58,7 @@ class Declaration:
     action_indices: tuple[int, ...] = ()
     action_scale: tuple[float, ...] = ()
     joint_names: tuple[str, ...] = ()
+    continuous_joints: tuple[str, ...] = ()
     control_hz: float | None = None
     image_size: int | None = None
     minimum_steps: int = 16
@@ -76,10 +79,16 @@ class Declaration:
             raise ConfigError(f"actions: '{self.actions}' is of joint positions; {self.action_space} takes 'delta'")
         if self.action_scale and len(self.action_scale) != len(self.limit):
             raise ConfigError(f"action_scale: must have {len(self.limit)} numbers, as limit has")
-        if not isinstance(self.labels, dict) or not all(isinstance(v, str) for v in self.labels.values()):
-            raise ConfigError("labels: must be a mapping of new names to the source's")
-        if self.control_hz is not None and self.control_hz <= 0.0:
-            raise ConfigError("control_hz: must be above 0")
+        check_label_names(self.labels)
+        unknown = [name for name in self.continuous_joints if name not in self.joint_names]
+        if unknown:
+            raise ConfigError(f"continuous_joints: '{unknown[0]}' is none of joint_names")
+        for key in ("state_indices", "action_indices"):
+            if min(getattr(self, key), default=0) < 0:
+                raise ConfigError(f"{key}: must be numbers from 0 on")
+        for key, least in (("control_hz", 0.0), ("image_size", 0), ("minimum_steps", 0)):
+            if getattr(self, key) is not None and getattr(self, key) <= least:
+                raise ConfigError(f"{key}: must be above 0")
 
     @property
     def source_columns(self) -> dict[str, str]:
@@ -93,19 +102,22 @@ class Declaration:
             "action_space": self.action_space,
             "limit": self.limit,
             "joint_names": self.joint_names,
+            "continuous_joints": self.continuous_joints,
             "control_hz": control_hz,
         }
 
+    @np.errstate(invalid="ignore", over="ignore")  # what is not finite is refused afterwards, with its row
     def columns(self, source: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """An episode's columns from those of the source, under their new names, frames apart.
 
         Raises:
-            EpisodeError: the state or the action lacks one of the numbers asked for.
+            EpisodeError: the state or the action lacks one of the numbers asked for, or a joint wraps that is not
+                declared continuous.
         """
         columns = {name: values for name, values in source.items() if name not in ("action", "proprio")}
         state = None
         if "proprio" in source:
-            state = self._radians(_choose(source["proprio"], self.state_indices, "state"))
+            state = self._state(source["proprio"])
             columns["proprio"] = state.astype(np.float32)
         columns["action"] = self._action(source, state).astype(np.float32)
         if self.actions == "measured":
@@ -116,6 +128,18 @@ class Declaration:
         """A frame (height, width, 3) of the source as it is stored."""
         return fit_frame(frame, self.image_size) if self.image_size else frame
 
+    def _state(self, stored: NDArray[Any]) -> NDArray[np.float64]:
+        """The state (steps, numbers); joints are in rad, and continuous ones go the shortest way from row to row."""
+        state = self._radians(_choose(stored, self.state_indices, "state"))
+        if not self.joint_names:
+            return state
+        if state.shape[1] != len(self.joint_names):
+            raise EpisodeError(f"state has {state.shape[1]} numbers, joint_names {len(self.joint_names)};")
+        row, wraps = find_wrap(state, self.joint_names, self.continuous_joints)
+        if wraps:
+            raise EpisodeError(f"{wraps}: declare it in continuous_joints;", row)
+        return begin_in_first_turn(state, self.joint_names, self.continuous_joints)
+
     def _action(self, source: dict[str, NDArray[Any]], state: NDArray[np.float64] | None) -> NDArray[np.float64]:
         if self.actions == "measured":
             return np.diff(state, axis=0)
@@ -125,7 +149,8 @@ class Declaration:
         if self.action_space == "joint_delta":
             action = self._radians(action)
         if self.actions == "target":
-            return np.diff(action, axis=0, prepend=state[:1])
+            positions = np.concatenate([state[:1], action])
+            return np.diff(follow_turns(positions, self.joint_names, self.continuous_joints), axis=0)
         return action
 
     def _radians(self, angles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -152,8 +177,8 @@ def refuse_radians(declaration: Declaration, states: Iterable[NDArray[Any]], whe
     if declaration.angles == "radians":
         return
     chosen = (_choose(state, declaration.state_indices, "state") for state in states)
-    largest = max((float(np.nanmax(np.abs(state), initial=0.0)) for state in chosen), default=0.0)
-    if largest <= FULL_TURN_RAD:
+    largest = max((float(np.nanmax(np.abs(state), initial=0.0)) for state in chosen), default=None)
+    if largest is not None and largest <= FULL_TURN_RAD:
         raise DatasetError(f"{where}: '{declaration.state}' is declared in degrees, but stays within {largest:.3g}")
 
 

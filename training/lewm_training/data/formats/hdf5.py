@@ -5,19 +5,22 @@ This project's own files need no export: stable-worldmodel's reader opens them a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from lewm_ros.config import ConfigError
-from lewm_training.data import DatasetError
+from lewm_training.data import EpisodeError
+from lewm_training.data.fingerprint import fingerprint
 from lewm_training.data.formats.declaration import Declaration, read_declaration, refuse_radians
 from lewm_training.data.frames import StoredFrames
-from lewm_training.data.reading import INDEX_COLUMNS, read_index
+from lewm_training.data.reading import read_index
+from lewm_training.data.stored import StoredColumn, open_hdf5, require_column
 from lewm_training.data.writing import Episode, import_episodes
 
 EXAMPLE = "config/hdf5.yaml"
@@ -35,35 +38,45 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
     declaration = read_declaration(config, EXAMPLE)
     if declaration.control_hz is None:
         raise ConfigError(f"{config}: missing key 'control_hz'; the file does not say it")
-    try:
-        file = h5py.File(source, "r")
-    except OSError as error:
-        raise DatasetError(f"{source}: not a whole HDF5 file ({error})") from None
-    with file:
-        for name in (declaration.pixels, *declaration.source_columns.values(), *INDEX_COLUMNS):
-            if name not in file:
-                raise DatasetError(f"{source}: column '{name}' is missing; found {', '.join(file)}")
+    with open_hdf5(source) as file:
+        names = set(declaration.source_columns.values())
+        for name in (declaration.pixels, *names):
+            require_column(file, name)
+        lengths, offsets = read_index(file, (declaration.pixels, *names))
         frames = StoredFrames(source, declaration.pixels)
-        lengths, offsets = read_index(file)
+        columns = {name: StoredColumn(source, column) for name, column in declaration.source_columns.items()}
         if declaration.state:
-            stored = file[declaration.state]
-            states = (stored[start : start + steps] for start, steps in zip(offsets, lengths, strict=True))
-            refuse_radians(declaration, states, str(source))
+            refuse_radians(declaration, _readable(columns["proprio"], lengths, offsets), str(source))
 
         def episodes() -> Iterator[tuple[str, Callable[[], Episode]]]:
             for number, (length, offset) in enumerate(zip(lengths.tolist(), offsets.tolist(), strict=True)):
                 rows = slice(offset, offset + length)
-                yield str(number), lambda rows=rows: _read(file, frames, declaration, rows)
+                yield str(number), lambda rows=rows: _read(columns, frames, declaration, rows)
 
         settings = {"format": "hdf5", "source": str(source.resolve()), **dataclasses.asdict(declaration)}
         meta = declaration.meta(declaration.control_hz)
-        return import_episodes(out, episodes(), settings, meta, declaration.minimum_steps, skip_bad, len(lengths))
+        return import_episodes(
+            out,
+            [(fingerprint([source]), episodes())],
+            settings,
+            meta,
+            declaration.minimum_steps,
+            skip_bad,
+            len(lengths),
+        )
 
 
-def _read(file: h5py.File, frames: StoredFrames, declaration: Declaration, rows: slice) -> Episode:
-    columns = declaration.columns({name: file[column][rows] for name, column in declaration.source_columns.items()})
+def _readable(column: StoredColumn, lengths: NDArray[np.int64], offsets: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    """The column, episode by episode, without those that cannot be read."""
+    for offset, length in zip(offsets.tolist(), lengths.tolist(), strict=True):
+        with contextlib.suppress(EpisodeError):
+            yield column[offset : offset + length]
+
+
+def _read(stored: dict[str, StoredColumn], frames: StoredFrames, declaration: Declaration, rows: slice) -> Episode:
+    columns = declaration.columns({name: column[rows] for name, column in stored.items()})
     if np.isnan(columns["action"][-1:]).any():
         columns = {name: values[:-1] for name, values in columns.items()}
     pixels = frames[rows][: len(columns["action"])]
-    columns["pixels"] = np.stack([declaration.frame(frame) for frame in pixels])
+    columns["pixels"] = np.array([declaration.frame(frame) for frame in pixels])
     return columns, {}

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from lewm_ros.config import ConfigError
 from lewm_training.data import DatasetError, EpisodeError
 from lewm_training.data.checks import check_clock
+from lewm_training.data.fingerprint import fingerprint
 from lewm_training.data.formats.declaration import Declaration, read_declaration, refuse_radians
 from lewm_training.data.formats.lerobot_export import export_data
 from lewm_training.data.formats.lerobot_layout import EPISODES, INFO, VERSION
@@ -140,7 +141,7 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
     settings = {"format": "lerobot", "source": str(source.resolve()), **dataclasses.asdict(declaration)}
     return import_episodes(
         out,
-        episodes(),
+        [(fingerprint([source]), episodes())],
         settings,
         declaration.meta(fps),
         declaration.minimum_steps,

@@ -19,9 +19,10 @@ from lewm_ros.observation.selection import Skipped
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.observation.timeline import ClockJump, Figures, Sample, Timeline
 from lewm_training.data import DatasetError, EpisodeError
+from lewm_training.data.fingerprint import fingerprint
 from lewm_training.data.formats.rosbag_config import RecordingConfig, load_config
 from lewm_training.data.formats.rosbag_episode import RecordedEpisode
-from lewm_training.data.formats.rosbag_files import find_bags, open_bag
+from lewm_training.data.formats.rosbag_files import files_of, find_bags, open_bag
 from lewm_training.data.formats.rosbag_report import merge_figures, report_lines, why_nothing
 from lewm_training.data.formats.rosbag_topics import Camera, Topic, make_topics
 from lewm_training.data.writing import Episode, import_episodes, part_path
@@ -45,33 +46,36 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
         DatasetError: a recording or an episode is bad, or nothing is left.
     """
     settings = load_config(config)
-    camera = Camera(settings.image_size)
-    recordings = [Recording(path, settings, camera) for path in find_bags(source)]
+    camera = Camera(settings.image_size, settings.image_encoding)
+    bags = find_bags(source)
+    recordings = [Recording(path, settings, camera, alone=len(bags) == 1) for path in bags]
 
-    def episodes() -> Iterator[NamedEpisode]:
+    def episodes(recording: Recording, state: str) -> Iterator[NamedEpisode]:
         begun = 0
 
         def written() -> bool:
             """Whether the episode that now begins is on disk; if so, the camera's size is taken from there."""
-            part = part_path(out, begun)
+            part = part_path(out, state, begun)
             if part.exists():
                 with h5py.File(part, "r") as file:
                     camera.size = tuple(json.loads(file.attrs["meta"])["camera_px"])
             return part.exists()
 
-        for recording in recordings:
-            for episode in recording.episodes(written, skip_bad):
-                begun += 1
-                yield episode
-            for line in recording.report():
-                tqdm.write(line)
-        if not begun:
+        for episode in recording.episodes(written, skip_bad):
+            begun += 1
+            yield episode
+        for line in recording.report():
+            tqdm.write(line)
+        if recording is recordings[-1] and not any(r.begun for r in recordings):
             reasons = "; ".join(f"{r.path.name}: {why_nothing(r.figures, r.short)}" for r in recordings[:3])
             raise DatasetError(f"{source}: no episode; {reasons}")
 
-    sources = {"format": "rosbag", "recordings": [str(recording.path.resolve()) for recording in recordings]}
-    meta = {**settings.meta(), "config": sources}
-    figures = import_episodes(out, episodes(), sources | asdict(settings), meta, 1, skip_bad)
+    states = [fingerprint(files_of(recording.path)) for recording in recordings]
+    sources = [(state, episodes(recording, state)) for recording, state in zip(recordings, states, strict=True)]
+    origin = {"format": "rosbag", "recordings": [str(recording.path.resolve()) for recording in recordings]}
+    meta = {**settings.meta(), "config": origin}
+    made_with = {"format": "rosbag", "source": str(source.resolve())} | asdict(settings)
+    figures = import_episodes(out, sources, made_with, meta, 1, skip_bad)
     return figures | {
         "recordings": len(recordings),
         "short": sum(recording.short for recording in recordings),
@@ -91,15 +95,15 @@ class Recording:
         path: of the recording.
         config: topics and rates.
         camera: reads the images of all recordings.
+        alone: there are no others, so that it does not help to leave it out.
     """
 
-    def __init__(self, path: Path, config: RecordingConfig, camera: Camera) -> None:
+    def __init__(self, path: Path, config: RecordingConfig, camera: Camera, alone: bool) -> None:
         self.path = path
-        self.samples = self.short = 0
+        self.samples = self.short = self.begun = 0
         self.figures: dict[str, Figures] = {}
         self.ends: list[tuple[int, str]] = []
-        self._config, self._camera = config, camera
-        self._named = 0
+        self._config, self._camera, self._alone = config, camera, alone
         self._episode: RecordedEpisode | None = None
         self._newest: Sample | None = None
 
@@ -117,7 +121,8 @@ class Recording:
             yield from self._read(written)
         except DatasetError as error:
             if not skip_bad:
-                raise
+                hint = "" if self._alone else "; --skip-bad leaves such recordings out"
+                raise DatasetError(f"{error}{hint}") from None
             yield self._name(), _refuse(EpisodeError(str(error)))
 
     def report(self) -> list[str]:
@@ -192,8 +197,8 @@ class Recording:
 
     def _name(self) -> str:
         """Recording and number of the next episode."""
-        self._named += 1
-        return f"{self.path.name}/{self._named - 1}"
+        self.begun += 1
+        return f"{self.path.name}/{self.begun - 1}"
 
 
 def _refuse(error: EpisodeError) -> Callable[[], Episode]:
