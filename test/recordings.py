@@ -66,7 +66,7 @@ def joint_state(
         "sensor_msgs/JointState",
         header=header(time_ns),
         name=[names[index] for index in order],
-        position=np.array([positions[index] for index in order]),
+        position=np.array([positions[index] for index in order], dtype=np.float64),
         velocity=np.zeros(0),
         effort=np.zeros(0),
     )
@@ -77,25 +77,30 @@ def numbers(values: Sequence[float]) -> Any:
     return make("std_msgs/Float64MultiArray", layout=layout, data=np.array(values, dtype=np.float64))
 
 
-def trajectory(time_ns: int | None, points: Sequence[tuple[float, Sequence[float]]]) -> Any:
-    """Points (s from start, positions), without velocities; no time: to be started at once."""
+def trajectory(
+    time_ns: int | None,
+    points: Sequence[tuple[float, Sequence[float]]],
+    names: Sequence[str] = PANDA.joint_names,
+    velocities: Sequence[Sequence[float]] = (),
+) -> Any:
+    """Points (s from start, positions), with velocities if they are given; no time: to be started at once."""
     empty = np.zeros(0)
     return make(
         "trajectory_msgs/JointTrajectory",
         header=header(time_ns or 0),
-        joint_names=list(PANDA.joint_names),
+        joint_names=list(names),
         points=[
             make(
                 "trajectory_msgs/JointTrajectoryPoint",
-                positions=np.array(positions),
-                velocities=empty,
+                positions=np.array(positions, dtype=np.float64),
+                velocities=np.array(velocities[index]) if velocities else empty,
                 accelerations=empty,
                 effort=empty,
                 time_from_start=make(
                     "builtin_interfaces/Duration", sec=int(time_s), nanosec=round(time_s % 1 * NS_PER_S)
                 ),
             )
-            for time_s, positions in points
+            for index, (time_s, positions) in enumerate(points)
         ],
     )
 

@@ -329,7 +329,11 @@ def in_degrees(messages: list[Message]) -> list[Message]:
         (None, {"min_episode_s": 5.0}, "bag: no stretch is as long as min_episode_s (1 shorter ones)"),
         (unstamped, {}, "bag: no usable message on /image, 25 stamp is zero"),
         (of_another_clock, {}, "bag: the topics do not overlap in time: /image 10.000 to 11.200 s, /joint_states 1763"),
-        (in_degrees, {"limit": [3.0] * 7}, "proprio is beyond 2 pi rad (are these degrees?) in episode bag/0, row 0"),
+        (
+            in_degrees,
+            {"limit": [3.0] * 7},
+            "proprio is beyond 2 pi rad (are these degrees? a continuous joint",
+        ),
     ],
 )
 def test_recordings_that_cannot_be_used_get_one_line(

@@ -201,7 +201,7 @@ def unfooted(path: Path) -> None:
 
 
 def zeroed(path: Path) -> None:
-    """Zeros after the magic bytes and the header: 8, and 9 for the record, 4 for each text's length, 4 for each text."""
+    """Zeros after the magic bytes, 8, and the header: 9 for the record, and 4 each for two texts and their lengths."""
     path.write_bytes(path.read_bytes()[:33] + bytes(999))
 
 
