@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lewm_ros.config import ConfigError, load
+from lewm_ros.observation.images import ENCODINGS
 from lewm_ros.robot.action_space import ACTION_DIM, ARM_KINDS
 
 EXAMPLE = "config/rosbag.yaml"
@@ -31,6 +32,7 @@ class RecordingConfig:
         twist_frame: the frame that twists must be stamped with; empty: any.
         action_space: joint_delta or ee_delta.
         control_hz: rows per second.
+        image_encoding: of images that say no more than an OpenCV type, such as 8UC3; None: there are none.
         image_size: height and width of the stored frames.
         max_age_s: oldest value that a row may hold.
         gap_s: a longer pause between messages of a topic ends the episode; None: max_age_s.
@@ -49,6 +51,7 @@ class RecordingConfig:
     twist_frame: str = ""
     action_space: str = "joint_delta"
     control_hz: float = 20.0
+    image_encoding: str | None = None
     image_size: int = 96
     max_age_s: float = 0.2
     gap_s: float | None = None
@@ -72,6 +75,8 @@ class RecordingConfig:
             raise ConfigError(f"continuous_joints: '{unknown[0]}' is none of joint_names")
         if len(self.limit) != ACTION_DIM or min(self.limit) <= 0.0:
             raise ConfigError(f"limit: must be {ACTION_DIM} numbers above 0")
+        if self.image_encoding is not None and self.image_encoding not in ENCODINGS:
+            raise ConfigError(f"image_encoding: must be one of {', '.join(ENCODINGS)}, got '{self.image_encoding}'")
         if self.action_space not in ARM_KINDS:
             raise ConfigError(f"action_space: must be one of {', '.join(ARM_KINDS)}, got '{self.action_space}'")
         if self.action_space == "ee_delta" and not (self.command and self.gripper):

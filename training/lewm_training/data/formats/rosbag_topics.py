@@ -101,14 +101,16 @@ class Camera:
 
     Args:
         image_size: height and width of the frames.
+        bare: what images are that say no more than an OpenCV type; None: they are refused.
     """
 
-    def __init__(self, image_size: int) -> None:
+    def __init__(self, image_size: int, bare: str | None) -> None:
         self.size: tuple[int, ...] | None = None
-        self._image_size = image_size
+        self._image_size, self._bare = image_size, bare
 
     def __call__(self, message: Any) -> NDArray[np.uint8]:
-        rgb = compressed_to_rgb(message) if hasattr(message, "format") else image_to_rgb(message)
+        to_rgb = compressed_to_rgb if hasattr(message, "format") else image_to_rgb
+        rgb = to_rgb(message, self._bare)
         size = rgb.shape[1::-1]
         if self.size is not None and size != self.size:
             raise ValueError(f"an image of {size[0]} x {size[1]}, those before are {self.size[0]} x {self.size[1]}")
