@@ -33,6 +33,7 @@ PARAMETERS = {
     "checkpoint": "'default' or the path of a checkpoint's NAME.json",
     "device": "where the networks run: auto, cpu or cuda",
     "image_transport": "raw or compressed",
+    "image_encoding": "what images are that only say an OpenCV type such as 8UC3, e.g. bgr8",
     "command_interface": "which of the command topics is used: joint_trajectory, commands or twist",
     "dry_run": "true: only ~/plan is published, no commands",
     "enable_on_activate": "true: the arm moves as soon as a goal is there; false: only after /planner_node/enable",
@@ -44,7 +45,13 @@ PARAMETERS = {
 }
 
 PARAMETER_TYPES = {
-    "encoder_node": {"autostart": bool, "checkpoint": str, "device": str, "image_transport": str},
+    "encoder_node": {
+        "autostart": bool,
+        "checkpoint": str,
+        "device": str,
+        "image_transport": str,
+        "image_encoding": str,
+    },
     "planner_node": {
         "autostart": bool,
         "checkpoint": str,
@@ -57,7 +64,14 @@ PARAMETER_TYPES = {
         "trace_file": str,
         "show_paths": int,
     },
-    "view_node": {"autostart": bool, "checkpoint": str, "device": str, "image_transport": str, "gallery": str},
+    "view_node": {
+        "autostart": bool,
+        "checkpoint": str,
+        "device": str,
+        "image_transport": str,
+        "image_encoding": str,
+        "gallery": str,
+    },
 }
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from array import array
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,9 +17,9 @@ pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the ext
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
-from lewm_ros.nodes.conversions import embedding_to_image, ns_to_stamp, rgb_to_image
+from lewm_ros.nodes.bridge import READ_BY_BRIDGE
+from lewm_ros.nodes.conversions import embedding_to_image, matrix_to_image, message_to_rgb, ns_to_stamp, rgb_to_image
 from lewm_ros.observation.embeddings import image_to_embedding
-from lewm_ros.observation.images import compressed_to_rgb, image_to_rgb
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.stamps import stamp_to_ns
 
@@ -43,15 +47,58 @@ def test_every_direct_encoding_gives_the_same_rgb(rgb: np.ndarray, padding: int)
         "rgba8": np.concatenate([rgb, alpha], axis=2),
         "bgra8": np.concatenate([rgb[..., ::-1], alpha], axis=2),
     }.items():
-        np.testing.assert_array_equal(image_to_rgb(image(encoding, pixels, padding)), rgb)
-    grey = image_to_rgb(image("mono8", rgb[..., :1], padding))
+        np.testing.assert_array_equal(message_to_rgb(image(encoding, pixels, padding)), rgb)
+    grey = message_to_rgb(image("mono8", rgb[..., :1], padding))
     np.testing.assert_array_equal(grey, rgb[..., [0, 0, 0]])
+    np.testing.assert_array_equal(message_to_rgb(image("8UC3", rgb[..., ::-1], padding), bare="bgr8"), rgb)
 
 
 def test_rgb_round_trip_keeps_header(rgb: np.ndarray) -> None:
     message = rgb_to_image(rgb, Header(frame_id="camera"))
     assert (message.header.frame_id, message.encoding, message.step) == ("camera", "rgb8", 18)
-    np.testing.assert_array_equal(image_to_rgb(message), rgb)
+    np.testing.assert_array_equal(message_to_rgb(message), rgb)
+
+
+def test_cv_bridge_reads_what_it_reads_right() -> None:
+    pytest.importorskip("cv_bridge", reason="nodes do without it")
+    assert {"rgb8", "bgr8", "rgba8", "bgra8", "mono8", "bayer_rggb8"} <= READ_BY_BRIDGE
+
+
+ANY_CV_BRIDGE = {
+    "absent": "raise ImportError",
+    "built for another numpy": """
+class CvBridge:
+    def imgmsg_to_cv2(self, message, encoding): raise ImportError("numpy.core.multiarray failed to import")
+    def cv2_to_imgmsg(self, samples, encoding): raise ImportError("numpy.core.multiarray failed to import")
+""",
+    "wrong": """
+import numpy as np
+from sensor_msgs.msg import Image
+class CvBridge:
+    def imgmsg_to_cv2(self, message, encoding): return np.zeros((message.height, message.width, 3), np.uint8)
+    def cv2_to_imgmsg(self, samples, encoding): return Image(encoding=encoding)
+""",
+}
+
+THERE_AND_BACK = """
+import numpy as np
+from std_msgs.msg import Header
+from lewm_ros.nodes.bridge import READ_BY_BRIDGE, WRITTEN_BY_BRIDGE
+from lewm_ros.nodes.conversions import message_to_rgb, rgb_to_image
+
+pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+np.testing.assert_array_equal(message_to_rgb(rgb_to_image(pixels, Header())), pixels)
+assert not READ_BY_BRIDGE and not WRITTEN_BY_BRIDGE
+"""
+
+
+@pytest.mark.parametrize("bridge", ANY_CV_BRIDGE)
+def test_nodes_work_whatever_cv_bridge_does(bridge: str, tmp_path: Path) -> None:
+    (tmp_path / "cv_bridge.py").write_text(ANY_CV_BRIDGE[bridge], encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command, environment = [sys.executable, "-c", THERE_AND_BACK], os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_unusable_images_get_one_line(rgb: np.ndarray) -> None:
@@ -66,17 +113,17 @@ def test_unusable_images_get_one_line(rgb: np.ndarray) -> None:
         "no pixels": (Image(encoding="rgb8"), "is empty"),
     }.values():
         with pytest.raises(ValueError, match=right) as error:
-            image_to_rgb(message)
+            message_to_rgb(message)
         assert "\n" not in str(error.value)
 
 
 def test_compressed_image(rgb: np.ndarray) -> None:
     png = cv2.imencode(".png", rgb[..., ::-1])[1]
     message = CompressedImage(format="png", data=array("B", png.tobytes()))
-    np.testing.assert_array_equal(compressed_to_rgb(message), rgb)
+    np.testing.assert_array_equal(message_to_rgb(message), rgb)
     for data in (b"", b"not an image"):
         with pytest.raises(ValueError, match="no JPEG or PNG"):
-            compressed_to_rgb(CompressedImage(format="jpeg", data=array("B", data)))
+            message_to_rgb(CompressedImage(format="jpeg", data=array("B", data)))
 
 
 def test_embedding_round_trip_and_refusals() -> None:
@@ -88,6 +135,8 @@ def test_embedding_round_trip_and_refusals() -> None:
     np.testing.assert_array_equal(image_to_embedding(message, 16), embedding)
     with pytest.raises(ValueError, match=r"expected 32FC1 of 1 x 8.*got 32FC1 of 1 x 16"):
         image_to_embedding(message, 8)
+    withdrawn = matrix_to_image(np.empty((0, 0), np.float32), header)
+    assert (withdrawn.height, withdrawn.width, len(withdrawn.data)) == (0, 0, 0)
     embedding[3] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         image_to_embedding(embedding_to_image(embedding, header), 16)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -39,12 +41,22 @@ def test_sixteen_bits_become_eight(bigendian: int) -> None:
     np.testing.assert_array_equal(image_to_rgb(image("mono16", grey, 2, bigendian)), [[[255] * 3, [129] * 3]])
 
 
+RGB = (200, 100, 50)
+"""Of a picture that is of one colour all over; in 16 bits each is 257 times as large."""
+
+
+def mosaic(pattern: str, dtype: type = np.uint8) -> np.ndarray:
+    """What a Bayer sensor of 8 x 8 pixels sees of it."""
+    tile = np.array([RGB["rgb".index(letter)] for letter in pattern], dtype=dtype).reshape(2, 2)
+    return np.tile(tile, (4, 4))
+
+
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
 def test_bayer_patterns_name_the_upper_left_pixels(pattern: str) -> None:
-    colour = {"r": 200, "g": 100, "b": 50}
-    tile = np.array([colour[letter] for letter in pattern], dtype=np.uint8).reshape(2, 2)
-    rgb = image_to_rgb(image(f"bayer_{pattern}8", np.tile(tile, (4, 4)), 8))
-    np.testing.assert_array_equal(rgb[2:-2, 2:-2], np.broadcast_to([200, 100, 50], (4, 4, 3)))
+    expected = np.broadcast_to(RGB, (8, 8, 3))
+    np.testing.assert_array_equal(image_to_rgb(image(f"bayer_{pattern}8", mosaic(pattern), 8)), expected)
+    wide = mosaic(pattern, np.uint16) * 257
+    np.testing.assert_array_equal(image_to_rgb(image(f"bayer_{pattern}16", wide, 8)), expected)
 
 
 def test_yuv_422() -> None:
@@ -57,16 +69,127 @@ def test_yuv_422() -> None:
 
 
 def test_depth_is_no_colour() -> None:
-    with pytest.raises(ValueError, match="'16UC1' is unknown; readable: rgb8") as error:
-        image_to_rgb(image("16UC1", np.zeros((1, 4), np.uint8), 2))
+    with pytest.raises(ValueError, match=r"'32FC1' is unknown; readable: rgb8") as error:
+        image_to_rgb(image("32FC1", np.zeros((1, 8), np.uint8), 2))
     assert all(encoding in str(error.value) for encoding in ENCODINGS)
+    with pytest.raises(ValueError, match=r"'16UC1' does not say its colours, and depth has none; .*: mono16, bayer"):
+        image_to_rgb(image("16UC1", np.zeros((1, 4), np.uint8), 2))
+
+
+def test_an_image_of_a_bare_type_is_what_it_is_said_to_be() -> None:
+    pixel = np.array([[[1, 2, 3, 4]]], np.uint8)
+    for said, bare, expected in (
+        ("8UC3", "bgr8", [3, 2, 1]),
+        ("8UC3", "rgb8", [1, 2, 3]),
+        ("8UC4", "bgra8", [3, 2, 1]),
+        ("8UC1", "mono8", [1, 1, 1]),
+        ("rgb8", "bgr8", [1, 2, 3]),  # it says so itself
+    ):
+        samples = np.ascontiguousarray(pixel[..., : ENCODINGS[bare].channels])
+        np.testing.assert_array_equal(image_to_rgb(image(said, samples, 1), bare), [[expected]])
+    with pytest.raises(ValueError, match=r"'8UC3' does not say its colours.* image_encoding: rgb8, bgr8$"):
+        image_to_rgb(image("8UC3", pixel[..., :3].copy(), 1), bare="mono8")
+
+
+def compressed(text: str, samples: np.ndarray, codec: str) -> object:
+    """A compressed image of this format; OpenCV's encoder takes the samples for BGR whatever they are."""
+    data = cv2.imencode(f".{codec}", samples)[1].reshape(-1)
+    return make("sensor_msgs/CompressedImage", header=header(0), format=text, data=data)
 
 
 def test_jpeg_is_decoded_as_opencv_does() -> None:
     bgr = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    data = cv2.imencode(".jpg", bgr)[1].reshape(-1)
-    message = make("sensor_msgs/CompressedImage", header=header(0), format="bgr8; jpeg compressed bgr8", data=data)
-    np.testing.assert_array_equal(compressed_to_rgb(message), cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    message = compressed("bgr8; jpeg compressed bgr8", bgr, "jpg")
+    np.testing.assert_array_equal(compressed_to_rgb(message), cv2.imdecode(message.data, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+GREY = (100, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "codec", "pixel", "rgb"),
+    [
+        ("jpeg", "jpg", RGB[::-1], RGB),
+        ("png", "png", (*RGB[::-1], 9), RGB),
+        ("png", "png", (100,), GREY),
+        ("", "png", RGB[::-1], RGB),
+        ("rgb8; jpeg compressed bgr8", "jpg", RGB[::-1], RGB),
+        ("bgr8; png compressed bgr8", "png", RGB[::-1], RGB),
+        ("rgba8; png compressed bgr8", "png", RGB[::-1], RGB),
+        ("bgra8; png compressed bgra8", "png", (*RGB[::-1], 9), RGB),
+        ("bgra8; jpeg compressed bgra8", "jpg", (*RGB[::-1], 9), RGB),  # JPEG has no alpha
+        ("rgb8; tiff compressed ", "tiff", RGB, RGB),  # not converted for the codec
+        ("yuv422_yuy2; jpeg compressed bgr8", "jpg", RGB[::-1], RGB),
+        ("mono8; jpeg compressed ", "jpg", (100,), GREY),
+        ("mono16; jpeg compressed mono8", "jpg", (100,), GREY),
+        ("bayer_rggb8; jpeg compressed mono8", "jpg", (100,), GREY),  # image_transport has made grey of it
+    ],
+)
+def test_the_format_of_a_compressed_image_says_its_colours(
+    text: str, codec: str, pixel: tuple[int, ...], rgb: tuple[int, ...]
+) -> None:
+    samples = np.tile(np.array(pixel, np.uint8), (8, 8, 1))
+    tolerance = 3 if codec == "jpg" else 0
+    np.testing.assert_allclose(compressed_to_rgb(compressed(text, samples, codec)), [[rgb] * 8] * 8, atol=tolerance)
+    if codec != "jpg":
+        wide, text16 = samples.astype(np.uint16) * 257, text.replace("8;", "16;").replace("bgr8", "bgr16")
+        if text16 != text:
+            np.testing.assert_array_equal(compressed_to_rgb(compressed(text16, wide, codec)), [[rgb] * 8] * 8)
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_compressed_mosaics_are_read_as_raw_ones(pattern: str) -> None:
+    name, samples = f"bayer_{pattern}", mosaic(pattern)
+    expected = np.broadcast_to(RGB, (8, 8, 3))
+    for message in (
+        compressed(f"{name}8; png compressed ", samples, "png"),
+        compressed(f"{name}16; png compressed ", samples.astype(np.uint16) * 257, "png"),
+        compressed(f"{name}8", samples, "png"),
+    ):
+        np.testing.assert_array_equal(compressed_to_rgb(message), expected)
+    for text in (f"{name}8; jpeg compressed ", f"{name}8; jpeg compressed {name}8"):
+        np.testing.assert_allclose(compressed_to_rgb(compressed(text, samples, "jpg")), expected, atol=8)
+
+
+DEPTH = np.full((8, 8), 1500, np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("text", "samples", "reason"),
+    [
+        ("16UC1; png compressed ", DEPTH, "'16UC1' does not say its colours"),
+        ("16UC1; compressedDepth", DEPTH, "'16UC1' does not say its colours"),
+        ("32FC1; compressedDepth png", DEPTH, "'32FC1' is unknown"),
+        ("16UC1", DEPTH, "'16UC1' does not say its colours"),
+        ("png", DEPTH, "'16UC1' does not say its colours"),
+        ("8UC3; png compressed ", np.zeros((8, 8, 3), np.uint8), "image_encoding: rgb8, bgr8"),
+        ("nv21; png compressed ", np.zeros((8, 8), np.uint8), "'nv21' is unknown; readable: rgb8"),
+        ("tiff", np.zeros((8, 8, 3), np.float32), "samples are float32, expected 8 or 16 bits"),
+    ],
+)
+def test_compressed_images_without_colours_are_refused(text: str, samples: np.ndarray, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as error:
+        compressed_to_rgb(compressed(text, samples, "tiff" if text == "tiff" else "png"))
+    assert f"format '{text}'" in str(error.value)
+
+
+def test_compressed_images_of_a_bare_type_are_what_they_are_said_to_be() -> None:
+    samples = np.tile(np.array(RGB, np.uint8), (8, 8, 1))
+    for bare, rgb in (("rgb8", RGB), ("bgr8", RGB[::-1])):
+        read = compressed_to_rgb(compressed("8UC3; png compressed ", samples, "png"), bare)
+        np.testing.assert_array_equal(read, [[rgb] * 8] * 8)
+    read = compressed_to_rgb(compressed("16UC1; png compressed ", DEPTH, "png"), "mono16")
+    np.testing.assert_array_equal(read, np.full((8, 8, 3), round(1500 / 257)))
+
+
+def test_what_is_no_picture_is_refused() -> None:
+    size = struct.pack(">IIBBBBB", 10**6, 10**6, 8, 2, 0, 0, 0)
+    header_of_png = b"IHDR" + size
+    huge = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header_of_png + struct.pack(">I", zlib.crc32(header_of_png))
+    for text, data in {"h264": b"\0\0\0\1gB", "jpeg": b"", "png": huge}.items():
+        fields = {"header": header(0), "format": text, "data": np.frombuffer(data, np.uint8)}
+        with pytest.raises(ValueError, match=f"format '{text}': {len(data)} bytes are no JPEG or PNG"):
+            compressed_to_rgb(make("sensor_msgs/CompressedImage", **fields))
 
 
 # Commands

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,14 +19,13 @@ from std_srvs.srv import Trigger
 
 from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from lewm_ros.model.pixels import fit_frame, normalise_frame
-from lewm_ros.nodes.conversions import embedding_to_image, matrix_to_image, ns_to_stamp
+from lewm_ros.nodes.conversions import CameraMessage, embedding_to_image, matrix_to_image, ns_to_stamp
 from lewm_ros.nodes.diagnostics import Status, percentiles
-from lewm_ros.nodes.image_transport import CameraMessage, declare_transport
+from lewm_ros.nodes.image_transport import declare_transport
 from lewm_ros.nodes.inference import Worker, declare_device
 from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
-from lewm_ros.observation.images import image_to_rgb
 from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 
 Embedding = NDArray[np.float32]
@@ -83,7 +83,8 @@ class EncoderNode(ManagedNode):
         self._transport = self._choose_transport()
         self._image: Input[Embedding] = Input(self._transport.topic, self._max_age_s)
         self._goal_image: Input[Embedding] = Input("goal_image")
-        self._goal: Arrival | None = None
+        self._goal: Arrival | None = None  # the newest goal image; None once a view of the camera is the goal
+        self._goal_lock = threading.Lock()
         self._current: tuple[Header, Embedding] | None = None
         self._latencies_s: deque[float] = deque(maxlen=KEPT_FRAMES)
         self._around_network_s: deque[float] = deque(maxlen=KEPT_FRAMES)
@@ -139,14 +140,23 @@ class EncoderNode(ManagedNode):
                 reference = TimeReference(header=message.header, time_ref=ns_to_stamp(received_ns), source="system")
                 self._received.publish(reference)
         if "goal_image" in pending:
-            goal = pending["goal_image"].message
-            if not goal.data:
-                self._goal_image.forget("the goal was withdrawn")
-                self._goal_embedding.publish(matrix_to_image(np.empty((0, 0), np.float32), goal.header))
-                return
-            embedding = self._read(self._goal_image, lambda: self._encode(image_to_rgb(goal), self._min_contrast()))
-            if embedding is not None:
-                self._goal_embedding.publish(embedding_to_image(embedding, goal.header))
+            self._handle_goal(pending["goal_image"])
+
+    def _handle_goal(self, goal: Arrival) -> None:
+        message, to_rgb = goal.message, self._transport.to_rgb
+        if not message.data:
+            self._goal_image.forget("the goal was withdrawn")
+            self._announce(goal, matrix_to_image(np.empty((0, 0), np.float32), message.header))
+            return
+        embedding = self._read(self._goal_image, lambda: self._encode(to_rgb(message), self._min_contrast()))
+        if embedding is not None:
+            self._announce(goal, embedding_to_image(embedding, message.header))
+
+    def _announce(self, goal: Arrival | None, embedding: Image) -> None:
+        """Publish the embedding of a goal, unless another goal came while it was encoded."""
+        with self._goal_lock:
+            if goal is self._goal:
+                self._goal_embedding.publish(embedding)
 
     def _read(self, source: Input[Embedding], parse: Callable[[], Embedding]) -> Embedding | None:
         embedding = source.read(parse)
@@ -180,7 +190,10 @@ class EncoderNode(ManagedNode):
             response.message = f"no current view: {problem or 'the first frame is still being encoded'}"
             return response
         header, embedding = self._current
-        self._goal_embedding.publish(embedding_to_image(embedding, header))
+        with self._goal_lock:
+            self._goal = None
+        self._goal_image.forget("the goal is a view of the camera")
+        self._announce(None, embedding_to_image(embedding, header))
         response.success = True
         response.message = f"the goal is the view of {header.stamp.sec}.{header.stamp.nanosec:09d}"
         return response

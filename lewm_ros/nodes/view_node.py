@@ -13,9 +13,9 @@ from std_msgs.msg import Header
 
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
 from lewm_ros.model.pixels import fit_frame, normalise_pixels
-from lewm_ros.nodes.conversions import rgb_to_image
+from lewm_ros.nodes.conversions import CameraMessage, rgb_to_image
 from lewm_ros.nodes.diagnostics import Status
-from lewm_ros.nodes.image_transport import CameraMessage, declare_transport
+from lewm_ros.nodes.image_transport import declare_transport
 from lewm_ros.nodes.inference import declare_device
 from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.qos import NEWEST

@@ -27,10 +27,10 @@ from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from lewm_ros.nodes.conversions import message_to_rgb
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
 from lewm_ros.nodes.runner import refuse
 from lewm_ros.nodes.tools.episode import Episode
-from lewm_ros.observation.images import image_to_rgb
 from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 from lewm_ros.sim import TASKS, make_task
 
@@ -97,7 +97,7 @@ class EpisodeRunner(Node):
         self._wait(lambda: self._stamp_of(self._goal_image) == goal_ns, f"the goal on goal_image ({SIM})")
         self._wait(lambda: self._time_ns > goal_ns, f"poses on {SIM}/tcp_pose")
         self._enable()
-        goal = image_to_rgb(self._goal_image)
+        goal = message_to_rgb(self._goal_image)
         self._episode = episode = Episode(problem["index"], self._time_ns, problem["start_distance_m"], goal)
         end_ns, started_s = self._time_ns + self._budget_ns, time.monotonic()
         self._wait(lambda: self._time_ns >= end_ns, f"poses on {SIM}/tcp_pose", self._budget_ns / NS_PER_S)
@@ -165,7 +165,7 @@ class EpisodeRunner(Node):
     def _on_image(self, message: Image) -> None:
         time_ns = self._stamp_of(message)
         if self._episode is not None and self._episode.wants_frame(time_ns):
-            self._episode.add_frame(time_ns, image_to_rgb(message))
+            self._episode.add_frame(time_ns, message_to_rgb(message))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         name = f"{self.get_namespace()}/{PLANNER}".lstrip("/")

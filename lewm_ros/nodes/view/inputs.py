@@ -15,13 +15,13 @@ from std_msgs.msg import Float64, String
 
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.model.pixels import fit_frame
-from lewm_ros.nodes.image_transport import CameraMessage, Transport
+from lewm_ros.nodes.conversions import CameraMessage
+from lewm_ros.nodes.image_transport import Transport
 from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.planner.inputs import encoder_mismatch
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
 from lewm_ros.observation.embeddings import image_to_embedding
 from lewm_ros.observation.gallery import Pairs
-from lewm_ros.observation.images import image_to_rgb
 from lewm_ros.observation.stamps import stamp_to_ns
 
 T = TypeVar("T")
@@ -136,7 +136,7 @@ class ViewInputs:
         self._goal_image.arrived(stamp_ns)
         self.goal = None
         if message.data:
-            self._see_goal(message, self._goals.left(stamp_ns, message), image_to_rgb)
+            self._see_goal(message, self._goals.left(stamp_ns, message))
 
     def _on_goal_embedding(self, message: Image) -> None:
         if not message.data:
@@ -145,16 +145,14 @@ class ViewInputs:
         stamp_ns, embedding = self._read_embedding("goal_embedding", message)
         if embedding is None:
             return
-        shown, to_rgb = self._goals.right(stamp_ns, embedding), image_to_rgb
+        shown = self._goals.right(stamp_ns, embedding)
         if shown is None:  # the goal may be a frame of the camera
-            shown, to_rgb = self._seen.right(stamp_ns, embedding), self._to_rgb
+            shown = self._seen.right(stamp_ns, embedding)
         if shown is not None:
-            self._see_goal(shown, embedding, to_rgb)
+            self._see_goal(shown, embedding)
 
-    def _see_goal(
-        self, message: CameraMessage, embedding: Vector | None, to_rgb: Callable[[CameraMessage], Frame]
-    ) -> None:
-        frame = self._read(self._goal_image, lambda: self._fitted(to_rgb(message)))
+    def _see_goal(self, message: CameraMessage, embedding: Vector | None) -> None:
+        frame = self._read(self._goal_image, lambda: self._fitted(self._to_rgb(message)))
         self.goal = None if frame is None else Goal(frame, embedding)
 
     def _on_predicted(self, message: Image) -> None:

@@ -1,0 +1,123 @@
+"""The encoder over DDS: what the goal is, and what images are that do not say it."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
+
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from ros_processes import Probe, Processes, node_command
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from lewm_ros.nodes.conversions import ns_to_stamp, rgb_to_image
+from lewm_ros.nodes.qos import LATCHED
+from lewm_ros.observation.embeddings import image_to_embedding
+from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
+
+
+def picture(seed: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+class Views(Probe):
+    """A probe that shows the encoder frames and goals, and knows what came of them."""
+
+    def __init__(self, processes: Processes) -> None:
+        super().__init__(processes)
+        self._frames = self.node.create_publisher(Image, "image", 10)
+        self._goals = self.node.create_publisher(Image, "goal_image", LATCHED)
+        self.embeddings = self.listen(Image, "embedding")
+        self.goal_embeddings = self.listen(Image, "goal_embedding", LATCHED)
+
+    def now_ns(self) -> int:
+        return self.node.get_clock().now().nanoseconds
+
+    def show(self, frame: Image) -> NDArray[np.float32]:
+        """Send a frame, again and again, until its embedding is there, which is returned."""
+        heard = len(self.embeddings)
+        timer = self.node.create_timer(0.1, lambda: self._send(frame))
+        self.wait(lambda: len(self.embeddings) > heard, "an embedding")
+        self.node.destroy_timer(timer)
+        return image_to_embedding(self.embeddings[-1], 16)
+
+    def want(self, goal: Image) -> None:
+        """Send a goal image."""
+        self._goals.publish(goal)
+
+    def change(self, transition: int) -> None:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert self.ask(ChangeState, "encoder_node/change_state", request).success
+
+    def _send(self, frame: Image) -> None:
+        frame.header = Header(stamp=ns_to_stamp(self.now_ns()))
+        self._frames.publish(frame)
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    processes = Processes()
+    yield processes
+    processes.interrupt()
+
+
+@pytest.fixture
+def views(processes: Processes) -> Iterator[Views]:
+    views = Views(processes)
+    yield views
+    views.close()
+
+
+def test_the_goal_is_the_newest_also_after_a_pause(views: Views, processes: Processes, checkpoint_path: Path) -> None:
+    processes.start(node_command("encoder_node", checkpoint=checkpoint_path, device="cpu", max_input_age_s=60.0))
+
+    def goals() -> list[int]:
+        return [stamp_to_ns(goal.header.stamp) for goal in views.goal_embeddings]
+
+    def pause() -> None:
+        """Deactivate and activate; two frames later, whatever goal is announced then has been announced."""
+        views.change(Transition.TRANSITION_DEACTIVATE)
+        views.change(Transition.TRANSITION_ACTIVATE)
+        for seed in (8, 9):
+            views.show(rgb_to_image(picture(seed), Header()))
+
+    sent_ns = views.now_ns()
+    views.want(rgb_to_image(picture(0), Header(stamp=ns_to_stamp(sent_ns))))
+    views.wait(lambda: goals() == [sent_ns], "the goal image's embedding")
+    pause()
+    assert goals()[-1] == sent_ns, "the goal image is still the goal"
+
+    views.show(rgb_to_image(picture(1), Header()))
+    assert views.call("encoder_node/set_goal_from_current").success
+    views.wait(lambda: goals()[-1] > sent_ns, "the view's embedding as goal")
+    before = goals()
+    pause()
+    assert goals()[-1] == before[-1], "the view is still the goal, not the older goal image"
+
+    newer_ns = views.now_ns() + NS_PER_S
+    views.want(rgb_to_image(picture(2), Header(stamp=ns_to_stamp(newer_ns))))
+    views.wait(lambda: goals()[-1] == newer_ns, "the newer goal image's embedding")
+
+
+def test_images_of_a_bare_type_are_what_the_parameter_says(
+    views: Views, processes: Processes, checkpoint_path: Path
+) -> None:
+    fixed = {"checkpoint": checkpoint_path, "device": "cpu", "max_input_age_s": 60.0}
+    processes.start(node_command("encoder_node", **fixed, image_encoding="bgr8"))
+    rgb = picture(0)
+    bare = rgb_to_image(np.ascontiguousarray(rgb[..., ::-1]), Header())
+    bare.encoding = "8UC3"
+    embedding = views.show(bare)
+    np.testing.assert_array_equal(views.show(rgb_to_image(rgb, Header())), embedding)
+
+    views.want(Image(encoding="8UC1", height=1, width=1, step=1, data=array("B", [1])))
+    named = "goal_image: image encoding '8UC1' does not say its colours"
+    views.wait(lambda: named in views.messages()["encoder_node"], "the reason why this goal is refused")
