@@ -154,7 +154,8 @@ def shuffled(state: JointState) -> States:
 
 
 def gripper_too(state: JointState) -> States:
-    return [JointState(header=state.header, name=["finger"], position=[0.04]), state]
+    finger = JointState(header=state.header, name=["finger"], position=[0.04])
+    return [finger, state, finger, finger]
 
 
 def ten_times(message: Image | JointState) -> list:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,17 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
+import rclpy
+from conftest import joint_delta_space, random_model
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from ros_processes import TIMEOUT_S
+from sensor_msgs.msg import JointState
+
+from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.nodes.inputs import UNNUMBERED, Input
+from lewm_ros.nodes.planner.inputs import PlannerInputs
 from lewm_ros.nodes.planner.latency import LatencyTrace
 from lewm_ros.nodes.planner.watchdogs import ClockWatch, FrozenWatch, JointGuard
 from lewm_ros.robot.arm import PANDA
@@ -132,6 +144,63 @@ def test_joints_have_to_be_where_they_can_be() -> None:
     guard.check(550_000_000, far)
     with pytest.raises(ValueError, match=r"'panda_joint4' is outside its limits -3.0718 to -0.0698 rad"):
         guard.check(575_000_000, far + 2.05 * np.eye(7)[3])
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_joint_that_wraps_is_named_as_such(sign: float) -> None:
+    limits = load_limits("panda")
+    guard = JointGuard(replace(limits, lower_rad=(-4.0,) * 7, upper_rad=(4.0,) * 7))
+    before = PANDA.home_rad.copy()
+    before[6] = 3.1 * sign
+    after = before * np.array([1.0] * 6 + [-1.0])
+    guard.check(0, before)
+    with pytest.raises(
+        ValueError, match=f"'panda_joint7' wraps from {3.1 * sign} to {-3.1 * sign} rad; limit it to less"
+    ):
+        guard.check(25_000_000, after)
+
+
+def test_messages_of_other_joints_are_counted_and_said_only_while_nothing_else_comes() -> None:
+    source: Input[int] = Input("joint_states", lambda: 0.5)
+    for received in (["finger"], [], ["finger"]):
+        assert not source.concerns(received, ["elbow", "wrist"])
+    assert source.problem(0) == (
+        "nothing received on joint_states; skipped are messages like the first: "
+        "none of the joints is named; received: finger"
+    )
+    assert source.report(0) == {"joint_states_rate_hz": "0.0", "joint_states_age_s": "never", "joint_states_skipped": 3}
+    assert source.concerns(["finger", "wrist"], ["elbow", "wrist"]), "a joint is missing, which is another matter"
+    source.arrived(S_NS)
+    source.read(lambda: 1)
+    assert source.problem(S_NS) == ""
+
+
+def test_a_gripper_on_the_same_topic_does_not_push_the_arm_out() -> None:
+    context = Context()
+    rclpy.init(args=[], context=context)
+    node = Node("planner", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    checkpoint = Checkpoint(random_model(), joint_delta_space())
+    try:
+        inputs = PlannerInputs(
+            node, checkpoint, JointGuard(load_limits("panda")), lambda: 1.0, 0, LatencyTrace(), lambda *_: None
+        )
+        publisher = node.create_publisher(JointState, "joint_states", 10)
+        end_s = time.monotonic() + TIMEOUT_S
+        while not publisher.get_subscription_count() and time.monotonic() < end_s:
+            executor.spin_once(0.02)
+        # All come before the node takes the first of them.
+        publisher.publish(JointState(name=PANDA.joint_names, position=PANDA.home_rad))
+        for _ in range(3):
+            publisher.publish(JointState(name=["finger_left", "finger_right"], position=[0.02, 0.02]))
+        while inputs.joints.skipped < 3 and time.monotonic() < end_s:
+            executor.spin_once(0.02)
+        assert inputs.joints.skipped == 3
+        np.testing.assert_array_equal(inputs.joints.value, PANDA.home_rad)
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def test_the_trace_follows_a_frame_to_its_command(tmp_path: Path) -> None:
