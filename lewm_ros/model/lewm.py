@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loss:
-    """The two terms (scalars) and their weighted sum, with embeddings (B, F, D) and predictions of 1 to H (B, H, D)."""
+    """The two terms (scalars) and SIGReg's weight, with embeddings (B, F, D) and predictions of 1 to H (B, H, D)."""
 
-    total: Tensor
     prediction: Tensor
     sigreg: Tensor
+    weight: float
     embeddings: Tensor
     predicted: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The weighted sum, which training minimises."""
+        return self.prediction + self.weight * self.sigreg
 
 
 class LeWorldModel(nn.Module):
@@ -111,4 +116,4 @@ class LeWorldModel(nn.Module):
         predicted = self.predict(z[:, :history], actions[:, :history])
         prediction = (predicted - z[:, 1 : history + 1]).float().square().mean()
         spread = sigreg(z.float().transpose(0, 1))
-        return Loss(prediction + weight * spread, prediction, spread, z, predicted)
+        return Loss(prediction, spread, weight, z, predicted)

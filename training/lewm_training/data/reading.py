@@ -124,9 +124,8 @@ class EpisodeDataset:
             raise DatasetError(f"{self.path}: training and validation need two episodes, this has {len(order)}")
         held_out = max(1, round(validation_fraction * len(order)))
         if held_out >= len(order):
-            raise DatasetError(
-                f"{self.path}: validation_fraction {validation_fraction:g} of {len(order)} episodes leaves none to train"
-            )
+            share = f"validation_fraction {validation_fraction:g} of {len(order)} episodes"
+            raise DatasetError(f"{self.path}: {share} leaves none to train on")
         return np.sort(order[held_out:]), np.sort(order[:held_out])
 
     def window_starts(self, episodes: NDArray[np.int64], span: int) -> NDArray[np.int64]:

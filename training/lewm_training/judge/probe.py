@@ -43,13 +43,18 @@ def split_episodes(dataset: EpisodeDataset, provenance: dict[str, Any], frames: 
     sixth of the rest stops the MLP.
 
     Raises:
-        DatasetError: there are fewer than three episodes.
+        DatasetError: there are fewer than three episodes, or fewer than two beside those to test on.
     """
     count = len(dataset.lengths)
     if count < 3:
         raise DatasetError(f"{dataset.path}: probes need three episodes (to fit, to stop, to test), this has {count}")
-    trained, unseen = held_out_episodes(dataset, provenance)
-    rest, test = (trained, unseen) if len(unseen) else dataset.split(0.2, seed)
+    trained, held_out = held_out_episodes(dataset, provenance)
+    rest, test = (trained, held_out) if len(held_out) else dataset.split(0.2, seed)
+    if len(rest) < 2:
+        raise DatasetError(
+            f"{dataset.path}: probes need two episodes to fit and to stop that the model's training did not hold out, "
+            f"this has {len(rest)}"
+        )
     rng = np.random.default_rng(seed)
     rest = rng.permutation(rest)
     stopping = max(1, len(rest) // 6)
@@ -59,22 +64,29 @@ def split_episodes(dataset: EpisodeDataset, provenance: dict[str, Any], frames: 
         return np.sort(rng.choice(rows, min(count, len(rows)), replace=False))
 
     train, validation = choose(rest[stopping:], 4 * frames), choose(rest[:stopping], frames)
-    return ProbeSplit(train, validation, choose(test, frames), test, unseen=len(unseen) > 0)
+    return ProbeSplit(train, validation, choose(test, frames), test, unseen=len(held_out) > 0 and _is_same(dataset, provenance))
 
 
 def held_out_episodes(
     dataset: EpisodeDataset, provenance: dict[str, Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The episodes that a model was trained on, and those that it has not seen; both empty if that is not known.
+    """The episodes that a model was trained on, and those that were held out; both empty if that is not known.
 
-    A checkpoint's `provenance` tells, if it names this dataset.
+    A checkpoint's `provenance` tells, if it is of this dataset: of one with the same fingerprint; or, if it knows none,
+    of one with the same name and as many episodes, which may be another one all the same.
     """
     source, recipe = provenance.get("dataset", {}), provenance.get("train", {})
     count = len(dataset.lengths)
-    same = source.get("file") == dataset.path.name and source.get("episodes", count) == count
+    named = "fingerprint" not in source and source.get("file") == dataset.path.name
+    same = _is_same(dataset, provenance) or (named and source.get("episodes", count) == count)
     if not (same and "validation_fraction" in recipe and "seed" in provenance):
         return np.array([], dtype=np.int64), np.array([], dtype=np.int64)
     return dataset.split(recipe["validation_fraction"], provenance["seed"])
+
+
+def _is_same(dataset: EpisodeDataset, provenance: dict[str, Any]) -> bool:
+    """Whether the dataset is known to be the one that a model was trained on."""
+    return provenance.get("dataset", {}).get("fingerprint") == dataset.fingerprint
 
 
 def probe_encoder(model: LeWorldModel, dataset: EpisodeDataset, split: ProbeSplit, seed: int) -> dict[str, Any]:
@@ -174,8 +186,8 @@ def light_probe(
     train_z, test_z = standardise(train_z, train_z), standardise(test_z, train_z)
     figures: dict[str, float | list[float]] = {}
     for name, column in present.items():
-        true = column[test_rows].astype(np.float64)
-        predicted = linear_probe(train_z, column[train_rows].astype(np.float64), test_z)
+        true, train = (column[rows].reshape(len(rows), -1).astype(np.float64) for rows in (test_rows, train_rows))
+        predicted = linear_probe(train_z, train, test_z)
         figures[f"probe/{name}_r2"] = [round(float(v), 4) for v in r_squared(predicted, true)]
         if name == "position":
             figures["probe/position_error_mm"] = round(median_distance_mm(predicted, true), 2)

@@ -43,7 +43,7 @@ def action_space_of(dataset: EpisodeDataset, episodes: NDArray[np.int64], block:
     actions = dataset.statistics("action", episodes)
     known = {}
     proprio = dataset.columns.get("proprio")
-    if dataset.meta["action_space"] == "joint_delta" and proprio is not None and proprio.shape[1] == ACTION_DIM:
+    if dataset.meta["action_space"] == "joint_delta" and proprio is not None and proprio.shape[1:] == (ACTION_DIM,):
         positions = dataset.statistics("proprio", episodes)
         known = {"known_low": tuple(positions.low.tolist()), "known_high": tuple(positions.high.tolist())}
     return ActionSpace(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,8 +37,8 @@ class Objective(nn.Module):
         loss = self.model.loss(pixels, actions, lambda z: self.sigreg(z, directions), config.sigreg.weight)
         windows = torch.tensor(float(len(pixels)), device=pixels.device)
         share = windows / self.ranks.total(windows)
-        terms = {"prediction": share * loss.prediction, "sigreg": loss.sigreg / self.ranks.world}
-        total = terms["prediction"] + config.sigreg.weight * terms["sigreg"]
+        loss = replace(loss, prediction=share * loss.prediction, sigreg=loss.sigreg / self.ranks.world)
+        terms, total = {"prediction": loss.prediction, "sigreg": loss.sigreg}, loss.total
         if config.rollout_blocks > 1:
             terms["rollout"] = share * self._rollout_error(loss.embeddings, loss.predicted, actions)
             total = total + terms["rollout"]

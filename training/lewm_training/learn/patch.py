@@ -19,9 +19,11 @@ from lewm_ros.config import ConfigError, PatchTrainConfig, to_mapping
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
 from lewm_ros.model.patch import PatchWorldModel
 from lewm_training.data import EpisodeDataset
+from lewm_training.data.locking import exclusive
 from lewm_training.data.windows import WindowReader
 from lewm_training.judge.machine import describe
 from lewm_training.learn.action_statistics import action_block, action_space_of
+from lewm_training.learn.finite import require_finite
 from lewm_training.learn.run_folder import RunFolder
 
 
@@ -64,29 +66,36 @@ class PatchTrainer:
 
         Raises:
             ConfigError: the folder belongs to a run of another configuration, or the loss is not finite.
+            OutputError: another process writes the folder.
         """
-        self._resume()
-        while self.epoch < min(until or self.config.epochs, self.config.epochs):
-            started_s = time.monotonic()
-            figures = {"train/prediction": self._train_epoch()} | self._validate()
-            self.epoch += 1
-            self.trained_s += time.monotonic() - started_s
-            self._save(figures)
-        return self.checkpoint()
+        with exclusive(self.folder.path):
+            self._resume()
+            while self.epoch < min(until or self.config.epochs, self.config.epochs):
+                started_s = time.monotonic()
+                figures = {"train/prediction": self._train_epoch()} | self._validate()
+                self.epoch += 1
+                self.trained_s += time.monotonic() - started_s
+                self._save(figures)
+            return self.checkpoint()
 
     def checkpoint(self) -> Checkpoint:
         """The model as it stands, with the record of how it came to be."""
-        machine, history = describe(self.device), self.folder.history()
+        history = self.folder.history()
+        return self._checkpoint(history[-1] if history else {})
+
+    def _checkpoint(self, newest: dict[str, Any]) -> Checkpoint:
+        """The model as it stands, with the figures of its newest epoch."""
+        machine = describe(self.device)
         provenance = {
             "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "seed": self.seed,
-            "dataset": {"file": self.dataset.path.name, **self.dataset.meta.get("config", {})},
+            "dataset": self.dataset.provenance,
             "train": to_mapping(self.config),
             "epochs": self.epoch,
             "training_s": round(self.trained_s),
             "hardware": f"{machine['device']}, {machine['threads']} threads",
             "torch": machine["torch"],
-            "metrics": history[-1] if history else {},
+            "metrics": newest,
         }
         return Checkpoint(self.model, self.action_space, name="model", provenance=provenance)
 
@@ -101,6 +110,7 @@ class PatchTrainer:
         with tqdm(total=config.steps_per_epoch, desc=label, unit="step", leave=False) as bar:
             for pixels, actions in self._windows(chosen):
                 loss = self._loss(pixels, actions)
+                require_finite(label, [loss.item()])
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
@@ -109,8 +119,7 @@ class PatchTrainer:
                 total += loss.item()
                 bar.update()
                 bar.set_postfix(prediction=f"{loss.item():.3f}", refresh=False)
-        if not math.isfinite(total):
-            raise ConfigError(f"{label}: the loss is not finite; lower learning_rate or set precision to fp32")
+        require_finite(label, [total], self.model)
         return total / config.steps_per_epoch
 
     @torch.inference_mode()
@@ -137,7 +146,7 @@ class PatchTrainer:
 
     def _identity(self) -> dict[str, Any]:
         """What must not change when a run goes on."""
-        return {"config": to_mapping(self.config), "seed": self.seed, "dataset": self.dataset.path.name}
+        return {"config": to_mapping(self.config), "seed": self.seed, "dataset": self.dataset.fingerprint}
 
     def _resume(self) -> None:
         if not self.folder.state.exists():
@@ -152,10 +161,10 @@ class PatchTrainer:
 
     def _save(self, figures: dict[str, float]) -> None:
         earlier = [entry for entry in self.folder.history() if entry["epoch"] < self.epoch]
-        self.folder.write_history([*earlier, {"epoch": self.epoch, "trained_s": round(self.trained_s, 1)} | figures])
-        self.folder.write_checkpoint(self.checkpoint())
+        newest = {"epoch": self.epoch, "trained_s": round(self.trained_s, 1)} | figures
         state = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "schedule")}
-        self.folder.write_state(state | self._identity() | {"epoch": self.epoch, "trained_s": self.trained_s})
+        state |= self._identity() | {"epoch": self.epoch, "trained_s": self.trained_s}
+        self.folder.write_epoch([*earlier, newest], self._checkpoint(newest), state)
         tqdm.write(f"epoch {self.epoch:3d}  " + "  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
 
 

@@ -19,6 +19,8 @@ from lewm_ros.model.gap import FrameGap
 from lewm_ros.model.proposal import Proposal
 from lewm_training.data import EpisodeDataset
 from lewm_training.judge.embeddings import embed
+from lewm_training.learn.action_statistics import action_block
+from lewm_training.learn.finite import require_finite
 
 VALIDATION_PAIRS = 4096
 
@@ -37,12 +39,15 @@ def train_proposal(
 
     Raises:
         CheckpointError: the checkpoint is not a LeWorldModel, or acts in what no arm carries out.
+        DatasetError: frames or actions do not fit the model, or there are too few episodes.
+        ConfigError: the loss is no longer finite.
     """
     checkpoint.require_kind("lewm")
     checkpoint.require_arm()
+    action_block(checkpoint.model.config, dataset)
     torch.manual_seed(seed)
-    pairs = Pairs(checkpoint, dataset, config, np.random.default_rng([seed, 3]))
     train, held_out = (dataset.window_starts(e, 1) for e in dataset.split(config.validation_fraction, seed))
+    pairs = Pairs(checkpoint, dataset, config, np.random.default_rng([seed, 3]))
     dimension = checkpoint.model.config.embedding_dim
     proposal = Proposal(config.proposal, dimension, checkpoint.action_space.block_dim)
     proposal.scale.copy_(pairs.draw(train, VALIDATION_PAIRS).way.std(0) + 1e-6)
@@ -56,6 +61,7 @@ def train_proposal(
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
         if gap:
             loss = loss + _expectile_loss(gap(batch.z, batch.goal), batch.blocks, config.gap_expectile)
+        require_finite(f"step {bar.n + 1}/{config.steps}", [loss.item()])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -92,6 +98,7 @@ class Pairs:
         rows = np.arange(len(dataset.pixels))
         self._embeddings = torch.from_numpy(embed(checkpoint.model, dataset, rows, progress="embed")).float()
         scored = (dataset.columns["action"] - np.asarray(space.mean)) / np.asarray(space.std)
+        scored = np.nan_to_num(scored)  # only the last action of an episode may be NaN, and no pair spans it
         self._travelled = np.concatenate([np.zeros((1, scored.shape[1])), np.cumsum(scored, axis=0)])
         self._last = np.repeat(dataset.offsets + dataset.lengths - 1, dataset.lengths)
         self._longest, self._block = round(config.longest_s * space.control_hz), space.action_block

@@ -34,6 +34,24 @@ class RunFolder:
         metrics = self.path / "metrics.jsonl"
         return [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
 
+    def write_epoch(self, history: list[dict[str, Any]], checkpoint: Checkpoint, state: dict[str, Any]) -> None:
+        """Put a finished epoch in the place of the one before.
+
+        Args:
+            history: the figures of every epoch so far.
+            checkpoint: the weights, and what they are.
+            state: tensors and plain values that the next run goes on from.
+
+        Raises:
+            CheckpointError: a weight is not finite; nothing is written.
+        """
+        checkpoint.require_finite()
+        self.write_history(history)
+        self.write_checkpoint(checkpoint)
+        beside = self.path / "state.writing"
+        torch.save(state, beside)
+        os.replace(beside, self.state)
+
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Put `history` in the place of what was there."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -44,12 +62,6 @@ class RunFolder:
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """The weights, and what they are."""
         save_checkpoint(checkpoint, self.path / "model")
-
-    def write_state(self, state: dict[str, Any]) -> None:
-        """Tensors and plain values that the next run goes on from."""
-        beside = self.path / "state.writing"
-        torch.save(state, beside)
-        os.replace(beside, self.state)
 
     def draw_curves(self) -> None:
         """The learning curves so far."""

@@ -23,16 +23,21 @@ from lewm_ros.config import ConfigError, TrainConfig, to_mapping
 from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, ErrorSpread
 from lewm_training.data import EpisodeDataset
+from lewm_training.data.locking import exclusive
 from lewm_training.data.windows import WindowReader, WindowSampler
 from lewm_training.judge.machine import describe
 from lewm_training.learn.action_statistics import action_block, action_space_of
 from lewm_training.learn.batch_norm import settle_batch_norm
 from lewm_training.learn.distributed import Ranks, share_batch_norm
+from lewm_training.learn.finite import require_finite
 from lewm_training.learn.objective import Objective
 from lewm_training.learn.run_folder import RunFolder
 from lewm_training.learn.validation import Validation, warnings_about
 
 SETTLING_BATCHES = 16
+
+LOOK_STEPS = 20
+"""How often the loss is looked at within an epoch: each look waits for the device."""
 
 
 class Trainer:
@@ -96,9 +101,13 @@ class Trainer:
 
         Raises:
             ConfigError: the folder belongs to another run, or the loss is no longer finite.
+            OutputError: another process writes the folder.
         """
-        self._resume()
-        with self._board() as board:
+        with contextlib.ExitStack() as stack:
+            if self.ranks.is_first:
+                stack.enter_context(exclusive(self.folder.path))
+            self._resume()
+            board = None
             while self.epoch < min(until or self.config.epochs, self.config.epochs):
                 started = time.monotonic()
                 figures = self._train_epoch()
@@ -106,24 +115,29 @@ class Trainer:
                     settle_batch_norm(self.evaluated, self._settling_batches())
                 if self.ranks.is_first:
                     figures |= self.validation.measure(self.evaluated)
+                    require_finite(self._label, (figures[name] for name in figures if name.startswith("validation/")))
                 self.epoch += 1
                 self.trained_s += time.monotonic() - started
-                if board is not None:
+                if self.ranks.is_first:
                     self._save(figures)
+                    board = board or stack.enter_context(self._board())
                     _write_scalars(board, figures, self.epoch)
-        if self.ranks.is_first:
-            self.folder.draw_curves()
-        return self.checkpoint()
+            if self.ranks.is_first:
+                self.folder.draw_curves()
+            return self.checkpoint()
 
     def checkpoint(self) -> Checkpoint:
         """The model as it stands, with the record of how it came to be."""
-        machine = describe(self.device)
         history = self.folder.history()
-        newest = history[-1] if history else {}
+        return self._checkpoint(history[-1] if history else {})
+
+    def _checkpoint(self, newest: dict[str, Any]) -> Checkpoint:
+        """The model as it stands, with the figures of its newest epoch."""
+        machine = describe(self.device)
         provenance = {
             "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "seed": self.seed,
-            "dataset": {"file": self.dataset.path.name, **self.dataset.meta.get("config", {})},
+            "dataset": self.dataset.provenance,
             "train": to_mapping(self.config),
             "epochs": self.epoch,
             "training_s": round(self.trained_s),
@@ -144,6 +158,11 @@ class Trainer:
             return config.learning_rate * (step + 1) / warmup
         return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
+    @property
+    def _label(self) -> str:
+        """The epoch under way."""
+        return f"epoch {self.epoch + 1}/{self.config.epochs}"
+
     def _train_epoch(self) -> dict[str, Any]:
         self.model.train()
         config, steps = self.config, self.config.steps_per_epoch
@@ -153,8 +172,7 @@ class Trainer:
         shares = (self.ranks.share(starts) for starts in self.sampler.batches(rng, steps))
         sums: dict[str, Tensor] = {}
         started, waited_s = time.monotonic(), 0.0
-        label = f"epoch {self.epoch + 1}/{config.epochs}"
-        with tqdm(total=steps, desc=label, unit="step", leave=False, disable=not self.ranks.is_first) as bar:
+        with tqdm(total=steps, desc=self._label, unit="step", leave=False, disable=not self.ranks.is_first) as bar:
             windows = self.reader.read_ahead(shares, config.window_frames)
             for step in range(steps):
                 asked = time.monotonic()
@@ -164,13 +182,14 @@ class Trainer:
                 for name, value in terms.items():
                     sums[name] = sums.get(name, 0.0) + value.detach().float()
                 bar.update()
-                if step % 20 == 0:
-                    bar.set_postfix({name: f"{value.item():.3f}" for name, value in terms.items()})
+                if step % LOOK_STEPS == 0 and self.ranks.is_first:  # which speaks for all
+                    seen = {name: value.item() for name, value in terms.items()}
+                    require_finite(self._label, seen.values())
+                    bar.set_postfix({name: f"{value:.3f}" for name, value in seen.items()})
             windows.close()
         elapsed_s = time.monotonic() - started
         means = (self.ranks.total(torch.stack(list(sums.values()))) / steps).tolist()
-        if not all(map(math.isfinite, means)):
-            raise ConfigError(f"{label}: the loss is not finite; lower learning_rate or set precision to fp32")
+        require_finite(self._label, means, self.model)
         return {
             **{f"train/{name}": mean for name, mean in zip(sums, means, strict=True)},
             "train/windows_per_s": steps * config.batch_size / elapsed_s,
@@ -201,15 +220,13 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
-    def _board(self) -> contextlib.AbstractContextManager[SummaryWriter | None]:
-        """TensorBoard's writer, in the first process; what an unfinished epoch left is dropped."""
-        if not self.ranks.is_first:
-            return contextlib.nullcontext()
-        return SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=self.epoch + 1)
+    def _board(self) -> SummaryWriter:
+        """TensorBoard's writer, from the present epoch on; what an unfinished one left is dropped."""
+        return SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=self.epoch)
 
     def _identity(self) -> dict[str, Any]:
         """What must not change when a run goes on."""
-        return {"config": to_mapping(self.config), "seed": self.seed, "dataset": self.dataset.path.name}
+        return {"config": to_mapping(self.config), "seed": self.seed, "dataset": self.dataset.fingerprint}
 
     def _resume(self) -> None:
         state = self.ranks.read_by_first(self.folder.state, self.device)
@@ -230,8 +247,7 @@ class Trainer:
 
     def _save(self, figures: dict[str, Any]) -> None:
         earlier = [entry for entry in self.folder.history() if entry["epoch"] < self.epoch]
-        self.folder.write_history([*earlier, {"epoch": self.epoch, "trained_s": round(self.trained_s, 1)} | figures])
-        self.folder.write_checkpoint(self.checkpoint())
+        newest = {"epoch": self.epoch, "trained_s": round(self.trained_s, 1)} | figures
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -240,7 +256,7 @@ class Trainer:
         }
         if self.average:
             state["average"] = self.average.state_dict()
-        self.folder.write_state(state | self._identity())
+        self.folder.write_epoch([*earlier, newest], self._checkpoint(newest), state | self._identity())
         tqdm.write(_line(self.epoch, figures))
         for warning in warnings_about(figures, earlier):
             tqdm.write(f"warning: epoch {self.epoch}: {warning}")
