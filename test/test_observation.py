@@ -163,6 +163,7 @@ DEPTH = np.full((8, 8), 1500, np.uint16)
         ("16UC1", DEPTH, "'16UC1' does not say its colours"),
         ("png", DEPTH, "'16UC1' does not say its colours"),
         ("8UC3; png compressed ", np.zeros((8, 8, 3), np.uint8), "image_encoding: rgb8, bgr8"),
+        ("bayer_rggb12", np.zeros((8, 8), np.uint8), "'bayer_rggb12' is unknown"),
         ("nv21; png compressed ", np.zeros((8, 8), np.uint8), "'nv21' is unknown; readable: rgb8"),
         ("tiff", np.zeros((8, 8, 3), np.float32), "samples are float32, expected 8 or 16 bits"),
     ],

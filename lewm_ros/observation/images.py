@@ -74,6 +74,7 @@ ENCODINGS = {
 } | {name: Encoding(2, 8, to_rgb) for name, to_rgb in YUV_422.items()}
 
 BARE_TYPE = re.compile(r"\d+[USF](C\d+)?")
+CONVERTED_TO = re.compile(r"\bcompressed +(\w+)")
 
 FILE_ENCODINGS = {"8UC1": "mono8", "8UC3": "bgr8", "8UC4": "bgra8", "16UC3": "bgr16", "16UC4": "bgra16"}
 """As what OpenCV decodes files that say their own colours. 16 grey bits may as well be depth."""
@@ -160,9 +161,10 @@ def compressed_encoding(text: str, bare: str | None) -> str | None:
     own, separator, rest = (part.strip() for part in text.partition(";"))
     if BARE_TYPE.fullmatch(own):
         return name_encoding(own, bare)
-    if not separator:  # the codec alone, of a file that says its own colours; a mosaic it would take for grey
-        return own if own.startswith("bayer") and own in ENCODINGS else None
-    return name_encoding(rest.partition("compressed ")[2] or own, bare)
+    if not separator and not own.startswith("bayer"):  # a codec, whose files say their own colours
+        return None
+    converted = CONVERTED_TO.search(rest)
+    return name_encoding(converted[1] if converted else own, bare)
 
 
 def decoded_encoding(said: str | None, samples: Samples, bare: str | None) -> str:
