@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -38,12 +38,17 @@ class Layout:
     checksums: bool = True
 
 
+def ros2msg(kind: str) -> tuple[str, str]:
+    """Format and text of a type's definition, as ROS 2 records it."""
+    return "ros2msg", TYPES.generate_msgdef(kind, ros_version=2)[0]
+
+
 def write_mcap(
     path: Path,
     messages: Iterable[Message],
     layout: Layout = Layout(),
     odd: Sequence[Odd] = (),
-    definitions: str | None = None,
+    define: Callable[[str], tuple[str, str]] = ros2msg,
 ) -> Path:
     """Write the messages, and one of every odd channel at the first one's time.
 
@@ -52,7 +57,7 @@ def write_mcap(
         messages: in any order.
         layout: of the file.
         odd: further channels.
-        definitions: of the messages' types; None: the right ones.
+        define: gives format and text of the definition of a type.
     """
     messages = sorted(messages, key=lambda entry: entry[1])
     described, records, numbers = b"", [], {}
@@ -60,8 +65,8 @@ def write_mcap(
         kind = message.__msgtype__
         if topic not in numbers:
             numbers[topic] = len(numbers) + 1
-            text = TYPES.generate_msgdef(kind, ros_version=2)[0] if definitions is None else definitions
-            described += channel(numbers[topic], Odd(topic, kind, definition=text.encode()))
+            definition_format, text = define(kind)
+            described += channel(numbers[topic], Odd(topic, kind, definition_format, text.encode()))
         records.append(stored(numbers[topic], received_ns, bytes(TYPES.serialize_cdr(message, kind))))
     for number, other in enumerate(odd, start=len(numbers) + 1):
         described += channel(number, other)

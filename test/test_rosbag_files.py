@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,9 +154,54 @@ def test_nor_of_those_in_sqlite_files(tmp_path: Path) -> None:
 def test_a_wanted_topic_whose_type_cannot_be_read_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], definitions: str, right: str
 ) -> None:
-    status, _ = run(tmp_path, write_mcap(tmp_path / "take.mcap", messages(), definitions=definitions))
+    status, _ = run(
+        tmp_path, write_mcap(tmp_path / "take.mcap", messages(), define=lambda kind: ("ros2msg", definitions))
+    )
     assert status == 2
     assert f"image topic '/image': {right}" in refusal(capsys)
+
+
+IDL = {
+    "sensor_msgs/msg/Image": """
+        @verbatim (language="comment", text= "An uncompressed image")
+        struct Image {
+          std_msgs::msg::Header header;
+          @unit (value="pixels")
+          uint32 height;
+          uint32 width;
+          string encoding;
+          uint8 is_bigendian;
+          uint32 step;
+          sequence<uint8> data;
+        };""",
+    "sensor_msgs/msg/JointState": """
+        struct JointState {
+          std_msgs::msg::Header header;
+          sequence<string> name;
+          sequence<double> position;
+          sequence<double> velocity;
+          sequence<double> effort;
+        };""",
+    "std_msgs/msg/Header": "struct Header { builtin_interfaces::msg::Time stamp; string frame_id; };",
+    "builtin_interfaces/msg/Time": "struct Time { int32 sec; uint32 nanosec; };",
+}
+
+
+def ros2idl(kind: str) -> tuple[str, str]:
+    """As ROS 2 records a type that is defined in IDL: the files of the type and of its parts."""
+    text = ""
+    for name in (kind, "std_msgs/msg/Header", "builtin_interfaces/msg/Time"):
+        package = name.partition("/")[0]
+        content = f'#include "a/msg/B.idl"\n\nmodule {package} {{ module msg {{ {IDL[name]} }}; }};\n'
+        text += f"{'=' * 80}\nIDL: {name}\n// generated\n{content}"
+    return "ros2idl", text
+
+
+@pytest.mark.parametrize("define", [ros2idl, lambda kind: ("", "")], ids=["IDL", "none"])
+def test_definitions_of_every_kind_are_understood(tmp_path: Path, define: Any) -> None:
+    status, out = run(tmp_path, write_mcap(tmp_path / "take.mcap", messages(), define=define))
+    assert status == 0
+    assert_whole(out)
 
 
 def test_a_topic_is_also_refused_for_its_encoding_or_a_second_type(
@@ -216,7 +262,7 @@ def other_tables(path: Path) -> None:
         database.execute("CREATE TABLE notes (text)")
 
 
-def holding(content: bytes) -> object:
+def holding(content: bytes) -> Any:
     return lambda path: path.write_bytes(content)
 
 
@@ -247,7 +293,7 @@ def holding(content: bytes) -> object:
 )
 @pytest.mark.parametrize("inside", [False, True], ids=["file", "in a folder"])
 def test_files_that_cannot_be_read_are_called_by_their_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, spoil: object, right: str, inside: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, spoil: Any, right: str, inside: bool
 ) -> None:
     folder = tmp_path / "takes"
     folder.mkdir()

@@ -10,6 +10,8 @@ from lewm_training.data.formats.rosbag_channels import Channel
 
 STANDARD = get_typestore(Stores.ROS2_JAZZY)
 IDL_SEPARATOR = "=" * 80 + "\n"
+IDL_BESIDE = ("IDL: ", "#include")
+"""Lines of a recorded IDL file that the parser does not know: its name, and those of others, which follow."""
 
 
 def deserialize(data: bytes, kind: str) -> Any:
@@ -42,8 +44,9 @@ def _definitions(channel: Channel) -> dict[str, Any]:
     if channel.definition_format != "ros2idl":
         raise ValueError(channel.definition_format)
     types: dict[str, Any] = {}
-    for part in channel.definition.split(IDL_SEPARATOR):
-        types |= get_types_from_idl(part.split("\n", 1)[-1] if part.startswith("IDL: ") else part)
+    for file in filter(str.strip, channel.definition.split(IDL_SEPARATOR)):
+        lines = (line for line in file.splitlines() if not line.startswith(IDL_BESIDE))
+        types |= get_types_from_idl("\n".join(lines))
     return types
 
 
