@@ -4,8 +4,8 @@ Every column is one array over all control steps; `ep_len` and `ep_offset` say w
 contiguous and uncompressed so that windows are read straight from the page cache.
 """
 
-from lewm_training.data.checks import DatasetError, EpisodeError
+from lewm_training.data.checks import DatasetError, EpisodeError, SkippableError
 from lewm_training.data.reading import EpisodeDataset
 from lewm_training.data.writing import merge_episodes, write_episode
 
-__all__ = ["DatasetError", "EpisodeDataset", "EpisodeError", "merge_episodes", "write_episode"]
+__all__ = ["DatasetError", "EpisodeDataset", "EpisodeError", "SkippableError", "merge_episodes", "write_episode"]

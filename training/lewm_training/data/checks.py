@@ -45,6 +45,10 @@ class EpisodeError(DatasetError):
         return f"{self.reason} in episode {episode}{row}"
 
 
+class SkippableError(DatasetError):
+    """A bad episode of a dataset that can be used without it."""
+
+
 def check_label_names(names: Iterable[str]) -> None:
     """Raise ConfigError for a name that a label's column cannot have."""
     for name in names:

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_training.data.checks import DatasetError, EpisodeError, check_episode
+from lewm_training.data.checks import DatasetError, EpisodeError, SkippableError, check_episode
 from lewm_training.data.fingerprint import DIGITS
 from lewm_training.data.frames import Frames, MappedFrames, StoredFrames
 from lewm_training.data.meta import read_meta
@@ -24,7 +24,6 @@ from lewm_training.data.writing import INCOMPLETE
 
 INDEX_COLUMNS = ("ep_len", "ep_offset")
 CHECKED_COLUMNS = ("action", "proprio", "timestamp_s")
-SKIP_HINT = "--skip-bad leaves such episodes out"
 
 IMPORT_HINT = " (`lewm import --from hdf5` takes columns of other names)"
 
@@ -196,7 +195,7 @@ class EpisodeDataset:
 
     def _reject(self, episode: int, error: EpisodeError) -> None:
         if not self.skip_bad:
-            raise DatasetError(f"{self.path}: {error.named(episode)}; {SKIP_HINT}")
+            raise SkippableError(f"{self.path}: {error.named(episode)}")
         self.skipped[episode] = error.named(episode)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lewm_training.data.checks import DatasetError, EpisodeError, check_episode
+from lewm_training.data.checks import DatasetError, EpisodeError, SkippableError, check_episode
 from lewm_training.data.locking import exclusive_new
 
 INCOMPLETE = "incomplete"
@@ -239,7 +239,7 @@ def _write_parts(
                     raise EpisodeError(_difference(layout, _layout(columns)))
             except EpisodeError as error:
                 if not skip_bad:
-                    raise DatasetError(f"{error.named(name)}; --skip-bad leaves such episodes out") from None
+                    raise SkippableError(error.named(name)) from None
                 skipped[name] = error.named(name)
                 tqdm.write(f"skipped: {skipped[name]}")
                 continue
