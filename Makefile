@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Any of these has venv, pip and wheels for every dependency. Give another as `make PYTHON=...`.
-FITS := import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+# Pythons 3.10 to 3.NEWEST have wheels for every dependency; venv and pip are needed too. Give one as `make PYTHON=...`.
+NEWEST := 13
+FITS := import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, $(NEWEST)))
 PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
 
@@ -15,7 +16,7 @@ ROS = $(and $(ROS_DISTRO),$(shell $(PYTHON) -c 'import numpy, rclpy; print(f"num
 VENV_OPTIONS = $(if $(ROS),--system-site-packages)
 REQUIREMENTS = $(if $(ROS),--editable '.[dev]' '$(ROS)',--editable '.[dev,ros]')
 
-# Commands that print the versions that were tested together, and the oldest that setup.py admits.
+# Commands that print the versions that were tested together, and the oldest that setup.py admits (no wheels for 3.13).
 TESTED := cat constraints.txt
 OLDEST := grep -oE '[a-z0-9.-]+>=[0-9][0-9a-z.]*' setup.py | sed 's/>=/==/'
 VERSIONS := $(TESTED)
@@ -39,7 +40,7 @@ test: $(INSTALLED) ## run the test suite
 	@$(BIN)/pytest
 
 test-oldest: ## run it with the oldest versions that setup.py admits, in .venv-oldest
-	@$(MAKE) --no-print-directory test VENV=.venv-oldest VERSIONS="$(OLDEST)"
+	@$(MAKE) --no-print-directory test VENV=.venv-oldest VERSIONS="$(OLDEST)" NEWEST=12
 
 faults: $(INSTALLED) ## run the fault table against real nodes; three minutes on a machine that does nothing else
 	@$(BIN)/pytest test/test_fault_table.py
@@ -66,7 +67,7 @@ clean: ## remove build outputs, demo/ and soak/; .venv, .venv-oldest, data/ and 
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(INSTALLED): setup.py setup.cfg constraints.txt
-	@[ -n "$(PYTHON)" ] || { echo "make: no Python 3.10 to 3.13 with venv found; install one (Debian, Ubuntu:" \
+	@[ -n "$(PYTHON)" ] || { echo "make: no Python 3.10 to 3.$(NEWEST) with venv found; install one (Debian, Ubuntu:" \
 		"apt install python3-venv) or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV_OPTIONS) $(VENV)
 	@echo "Installing into $(VENV); the first time, pip downloads about 3 GB ..."

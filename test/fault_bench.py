@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -265,9 +266,10 @@ class FaultBench(Probe):
         )
 
     def undisturbed(self, since_s: float) -> None:
-        """Fail if the planner has complained or paused since a moment, unless the bench itself was late."""
-        if self.lateness_s(since_s) > MAX_LATENESS_S:
-            return
+        """Fail if the planner has complained or paused since a moment; skip the test if the bench itself was late."""
+        late_s = self.lateness_s(since_s)
+        if late_s > MAX_LATENESS_S:
+            pytest.skip(f"the bench was late by {late_s:.2f} s, which may be what the planner complains of")
         heard = [h for h in self.statuses if h.time_s >= since_s and h.name == "planner_node"]
         complaints = [h.message for h in heard if h.level == DiagnosticStatus.ERROR]
         assert not complaints, complaints

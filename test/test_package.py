@@ -12,6 +12,8 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import lewm_ros
 
@@ -50,6 +52,17 @@ def test_every_import_is_a_declared_dependency() -> None:
     for name in imports_of("lewm_ros", "training", "launch") - declared_to_ros:
         providers = {provider.lower() for provider in distributions.get(name, [name])}
         assert providers & declared_to_pip, f"{name} is imported, but neither setup.py nor package.xml declares it"
+
+
+def test_every_requirement_has_a_lower_end_and_fits_what_was_tested() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    tested = {
+        canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in pins if not pin.marker or pin.marker.evaluate()
+    }
+    for requirement in map(Requirement, DISTRIBUTION.requires or []):
+        assert {part.operator for part in requirement.specifier} & {">=", "=="}, f"{requirement} has no lower end"
+        assert tested[canonicalize_name(requirement.name)] in requirement.specifier, f"{requirement} was not tested"
 
 
 def left_out(folder: str, names: list[str]) -> set[str]:
