@@ -103,6 +103,8 @@ def column_marks(name: str, dataset: EpisodeDataset, rows: slice) -> list[Mark |
     make = {"proprio": states, "action": actions, "ee_position": tips}[name]
     table = np.concatenate([make(episode) for episode in range(len(LENGTHS))])
     if values.shape[1:] != table.shape[1:]:
+        if name == "ee_position":  # a label is what the source says
+            return [None] * len(values)
         raise WrongRow(f"{name} has the shape {values.shape}")
     marks = [(episode, row) for episode, steps in enumerate(LENGTHS) for row in range(steps)]
     return [None if row is None else marks[row] for row in nearest(values, table, TOLERANCES[name])]

@@ -117,6 +117,10 @@ def commanded(number: int) -> NDArray[np.float64]:
     return 0.1 + 0.0005 * number * (number + 1) / 2 * JOINT_SIGNS
 
 
+MEASURED, COMMANDED = (np.stack([make(k) for k in range(2 * JOINT_HZ)]) for make in (measured, commanded))
+"""Of every number that a recording may hold."""
+
+
 def twist(number: int) -> list[float]:
     """Of a number: m/s and rad/s."""
     return [0.01 * (number + 1), -0.01 * (number + 1), 0.1, 0.0, 0.0, 0.0]
@@ -225,11 +229,13 @@ def history(source: Path, readable: bool) -> Times:
 
 
 def read_all(source: Path) -> Iterator[Entry]:
-    """The messages of all recordings of a source; of one that cannot be read to its end also the good ones."""
+    """The messages of all recordings of a source; of one whose metadata or end cannot be read also good ones."""
     for bag in folders(source):
         try:
             with Reader(bag) as reader:
+                listed = {connection.topic for connection in reader.connections}
                 yield from _read(reader)
+            yield from (entry for entry in entries(bag.name) if entry.topic not in listed)
         except Exception:  # of storage, compression or parsing: a damaged file raises any kind
             yield from entries(bag.name)
 
@@ -251,11 +257,11 @@ def _number(message: Any) -> int | None:
             return marks.read_frame(cv2.imdecode(message.data, cv2.IMREAD_COLOR)[..., ::-1])
         if kind == "JointState":
             order = [message.name.index(name) for name in PANDA.joint_names]
-            return _find(message.position[order], measured)
+            return _find(message.position[order], MEASURED)
         if kind == "Float64MultiArray":
-            return _find(message.data, commanded)
+            return _find(message.data, COMMANDED)
         if kind == "JointTrajectory":
-            return _find(message.points[-1].positions[: len(JOINT_SIGNS)], commanded)
+            return _find(message.points[-1].positions[: len(JOINT_SIGNS)], COMMANDED)
         if kind == "TwistStamped":
             return round(100.0 * message.twist.linear.x) - 1
         if kind == "Float64":
@@ -263,8 +269,7 @@ def _number(message: Any) -> int | None:
     return None
 
 
-def _find(values: NDArray[np.floating], make: Callable[[int], NDArray[np.float64]]) -> int | None:
-    table = np.stack([make(number) for number in range(2 * JOINT_HZ)])
+def _find(values: NDArray[np.floating], table: NDArray[np.float64]) -> int | None:
     return marks.nearest(np.asarray(values)[None], table, 1e-4)[0]
 
 
@@ -286,7 +291,7 @@ def _check_joints(
     positions: NDArray[np.floating], times_ns: list[int], said: list[tuple[int, int]], readable: bool
 ) -> None:
     for row, values in enumerate(positions):
-        number = _find(values, measured)
+        number = _find(values, MEASURED)
         if number is None and readable:
             raise WrongRow(f"row {row}: the joints cannot be read")
         if number is not None and number not in _in_force(said, times_ns[row]):
