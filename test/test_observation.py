@@ -165,7 +165,7 @@ DEPTH = np.full((8, 8), 1500, np.uint16)
         ("8UC3; png compressed ", np.zeros((8, 8, 3), np.uint8), "image_encoding: rgb8, bgr8"),
         ("bayer_rggb12", np.zeros((8, 8), np.uint8), "'bayer_rggb12' is unknown"),
         ("nv21; png compressed ", np.zeros((8, 8), np.uint8), "'nv21' is unknown; readable: rgb8"),
-        ("tiff", np.zeros((8, 8, 3), np.float32), "samples are float32, expected 8 or 16 bits"),
+        ("tiff", np.zeros((8, 8, 3), np.float32), "pixels are 3 x float32, expected 1, 3 or 4 of 8 or 16 bits"),
     ],
 )
 def test_compressed_images_without_colours_are_refused(text: str, samples: np.ndarray, reason: str) -> None:

@@ -190,7 +190,7 @@ def decode(data: NDArray[np.uint8]) -> Samples:
     """The samples (height, width, channels) of a picture file, colours in OpenCV's order, turned as the sensor was.
 
     Raises:
-        ValueError: it is not one, or neither of 8 nor of 16 bits.
+        ValueError: it is not one, or not of 8 or 16 bits in 1, 3 or 4 channels.
     """
     try:
         samples = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
@@ -198,9 +198,10 @@ def decode(data: NDArray[np.uint8]) -> Samples:
         samples = None
     if samples is None:
         raise ValueError(f"{data.size} bytes are no JPEG or PNG")
-    if samples.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"its samples are {samples.dtype}, expected 8 or 16 bits without sign")
-    return samples.reshape(*samples.shape[:2], -1)
+    samples = samples.reshape(*samples.shape[:2], -1)
+    if samples.dtype not in (np.uint8, np.uint16) or samples.shape[2] not in (1, 3, 4):
+        raise ValueError(f"its pixels are {samples.shape[2]} x {samples.dtype}, expected 1, 3 or 4 of 8 or 16 bits")
+    return samples
 
 
 def row_bytes(encoding: str, width: int) -> int:
