@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
-from lewm_ros.config import UserError
+from lewm_ros import __version__
 from lewm_training.commands import (
     bench_inference,
     bench_loader,
@@ -31,6 +32,10 @@ from lewm_training.commands import (
     train,
     train_proposal,
 )
+from lewm_training.commands.arguments import output_file, seed
+from lewm_training.commands.errors import CommandError, explain
+from lewm_training.commands.outputs import write_text
+from lewm_training.data import SkippableError
 
 COMMANDS = {
     "collect": collect,
@@ -58,28 +63,73 @@ BENCHES = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+    """Run one subcommand; returns the exit status: 0, 2 for what is not the program's fault, 130 if interrupted."""
     options = _parser().parse_args(arguments)
     try:
+        _spare_inputs(options)
         figures = options.run(options)
-    except UserError as error:
-        sys.stderr.write(f"lewm {options.command}: {error}\n")
-        return 2
+        if figures:  # of several processes, the first one reports
+            _report(options, figures)
     except KeyboardInterrupt:
-        sys.stderr.write(f"lewm {options.command}: interrupted; what was finished is kept, run it again to go on\n")
+        kept = "; what was finished is kept, run it again to go on" if options.resumable else ""
+        sys.stderr.write(f"{options.prog}: interrupted{kept}\n")
         return 130
-    if not figures:  # one of several processes, of which the first reports
-        return 0
-    text = json.dumps(figures, indent=2)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(options.summary(figures))
+    except Exception as error:
+        reason = explain(error)
+        if not reason:
+            raise
+        skippable = isinstance(error, SkippableError) and "skip_bad" in options
+        hint = "; --skip-bad leaves such episodes out" if skippable else ""
+        sys.stderr.write(f"{options.prog}: {reason}{hint}\n")
+        return 2
+    finally:
+        _close_stdout()
     return 0
 
 
+def _spare_inputs(options: argparse.Namespace) -> None:
+    """Raise CommandError if the figures would be written over what is read."""
+    for name, path in vars(options).items():
+        if name != "json" and isinstance(path, Path) and path.is_file() and _same(path, options.json):
+            raise CommandError(f"--json {options.json}: would overwrite the {name}; choose another file")
+
+
+def _same(path: Path, other: Path | None) -> bool:
+    return other is not None and other.exists() and path.samefile(other)
+
+
+def _report(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+    """Print the figures first: whatever fails then, they have been seen; and write them even if that fails."""
+    try:
+        sys.stdout.write(options.summary(figures))
+        sys.stdout.flush()
+    except OSError as error:
+        raise CommandError(f"standard output: {error.strerror}") from None
+    finally:
+        if options.json:
+            write_text(options.json, json.dumps(figures, indent=2) + "\n")
+        if options.draw:
+            options.draw(options, figures)
+
+
+def _close_stdout() -> None:
+    """Drop what cannot be printed; Python would try again at its end, and complain at length."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lewm", description="Latent world models for robot arms, offline.")
+    parser = _Parser(prog="lewm", description="Latent world models for robot arms, offline.")
+    parser.add_argument("--version", action="version", version=f"lewm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
         _add(commands, name, module)
@@ -93,10 +143,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: ModuleType) -> None:
     parser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the figures to this file")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of everything random (default 0)")
     module.add_arguments(parser)
-    parser.set_defaults(run=module.run, summary=getattr(module, "summary", _summary))
+    parser.set_defaults(
+        prog=parser.prog,
+        run=module.run,
+        summary=getattr(module, "summary", _summary),
+        draw=getattr(module, "draw", None),
+        resumable=getattr(module, "RESUMABLE", False),
+    )
 
 
 def _summary(figures: dict[str, Any]) -> str:

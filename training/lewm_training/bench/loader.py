@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lewm_training.data import EpisodeDataset
+from lewm_training.data import DatasetError, EpisodeDataset
 from lewm_training.data.windows import WindowReader
 from lewm_training.judge.machine import describe
 from lewm_training.learn.action_statistics import action_space_of
@@ -37,10 +37,15 @@ def bench_loader(
         batch_size: windows per batch, as in training.
         seconds: for each of the two measurements.
         seed: of the draws.
+
+    Raises:
+        DatasetError: there are no two batches of windows.
     """
     dataset = EpisodeDataset.open(path)
     episodes = np.arange(len(dataset.lengths))
     starts = dataset.window_starts(episodes, (frames - 1) * action_block + 1)
+    if len(starts) < 2 * batch_size:
+        raise DatasetError(f"{path}: has {len(starts)} windows, fewer than two batches of {batch_size}")
     reader = WindowReader(dataset, action_space_of(dataset, episodes, action_block), torch.device("cpu"))
     rng = np.random.default_rng(seed)
     rng.shuffle(starts)

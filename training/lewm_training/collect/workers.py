@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,6 +21,8 @@ Result = TypeVar("Result")
 
 WAITING_PER_CPU = 2
 """Tasks given to Ray at a time, per CPU: enough to keep it busy, few enough for results not to pile up."""
+
+CONNECT_S = 5.0
 
 
 class SpreadError(UserError):
@@ -68,6 +71,8 @@ def over_ray(address: str) -> Spread:
         import ray
     except ImportError:
         raise SpreadError("--ray needs the package `ray`: pip install 'lewm_ros[ray]'") from None
+    if address != "auto" and not _answers(address.removeprefix("ray://")):
+        raise SpreadError(f"--ray {address}: nothing answers there; `ray start --head` starts a cluster")
     try:
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError):
@@ -91,6 +96,16 @@ def over_ray(address: str) -> Spread:
             ray.shutdown()
 
     return results
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens at HOST:PORT; Ray itself would try for more than a minute."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_S).close()
+    except (OSError, OverflowError, ValueError):
+        return False
+    return True
 
 
 def _first_done(ray: Any, running: dict[Any, int]) -> tuple[int, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lewm_training.commands.arguments import positive
+from lewm_training.commands.arguments import whole
 
 HELP = "Send random commands through the safety filter; none may pass a limit."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--commands", type=positive, default=100_000, help="how many (default 100000)")
+    parser.add_argument("--commands", type=whole(1, 10**9), default=100_000, help="how many (default 100000)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

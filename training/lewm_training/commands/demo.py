@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from lewm_training.commands.arguments import add_checkpoint, positive
+from lewm_training.commands.arguments import add_checkpoint, output_folder, positive
 
 HELP = "Drive the simulated arm to five goal images over ROS 2; leaves pictures and a video."
 
@@ -14,7 +13,7 @@ HELP = "Drive the simulated arm to five goal images over ROS 2; leaves pictures 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
     parser.add_argument("--goals", type=positive, default=5, help="default 5")
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for pictures (default demo)")
+    parser.add_argument("--out", type=output_folder, default="demo", help="folder for pictures (default demo)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

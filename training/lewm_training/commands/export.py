@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lewm_training.commands.arguments import CommandError
+from lewm_training.commands.arguments import output_file
+from lewm_training.commands.errors import CommandError
 from lewm_training.data.formats import FORMATS, load_format
 
 HELP = "Export a dataset or a checkpoint for another project."
@@ -15,7 +16,7 @@ HELP = "Export a dataset or a checkpoint for another project."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="format", choices=FORMATS, required=True, help="what to write")
     parser.add_argument("source", type=Path, metavar="SOURCE", help="dataset (HDF5) or checkpoint to read")
-    parser.add_argument("--out", type=Path, required=True, help="file or folder to write")
+    parser.add_argument("--out", type=output_file, required=True, help="file or folder to write")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

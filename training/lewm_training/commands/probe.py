@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lewm_training.commands.arguments import add_checkpoint, add_device, device_of, positive
+from lewm_training.commands.arguments import (
+    add_checkpoint,
+    add_device,
+    device_of,
+    output_folder,
+    picture_file,
+    positive,
+)
 
 HELP = "Read every label of a dataset from embeddings and patch tokens, with linear and MLP probes."
 
@@ -19,14 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames", type=positive, default=1500, help="held-out frames to test on; 5 times as many fit (default 1500)"
     )
-    parser.add_argument("--figure", type=Path, default=Path("probe.png"), help="PNG to write (default probe.png)")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="also draw embeddings and retrieved frames")
+    parser.add_argument("--figure", type=picture_file, default="probe.png", help="PNG to write (default probe.png)")
+    parser.add_argument(
+        "--pictures", type=output_folder, metavar="FOLDER", help="also draw embeddings and retrieved frames"
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     from lewm_ros.model.checkpoint import load_checkpoint
     from lewm_training.data import EpisodeDataset
-    from lewm_training.judge.figures import plot_probes
     from lewm_training.judge.pictures import draw_run_pictures
     from lewm_training.judge.probe import probe_encoder, split_episodes
 
@@ -38,8 +46,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.pictures:
         pictures = draw_run_pictures(checkpoint, dataset, split.test_episodes, options.pictures, options.seed)
     report = probe_encoder(checkpoint.model, dataset, split, options.seed)
-    options.figure.parent.mkdir(parents=True, exist_ok=True)
-    plot_probes(report, options.figure)
     return {
         "checkpoint": checkpoint.identity,
         "dataset": str(options.dataset),
@@ -50,6 +56,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "pictures": [str(path) for path in pictures],
         **report,
     }
+
+
+def draw(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+    """What every probe reads, as dots."""
+    from lewm_training.judge.figures import plot_probes
+
+    options.figure.parent.mkdir(parents=True, exist_ok=True)
+    plot_probes(figures, options.figure)
 
 
 def summary(figures: dict[str, Any]) -> str:

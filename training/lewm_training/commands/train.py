@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from lewm_ros.config import ConfigError, PatchTrainConfig, TrainConfig, from_mapping, read_yaml
-from lewm_training.commands.arguments import add_device, add_overrides, device_of, positive, with_overrides
+from lewm_training.commands.arguments import (
+    add_device,
+    add_overrides,
+    device_of,
+    output_folder,
+    positive,
+    with_overrides,
+)
 
 HELP = "Train a world model on a dataset; goes on where an interrupted run stopped. Several GPUs: under torchrun."
+RESUMABLE = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     parser.add_argument("--skip-bad", action="store_true", help="leave bad episodes out instead of stopping at them")
     parser.add_argument("--until", type=positive, metavar="EPOCH", help="stop after this epoch; run it again to go on")
-    parser.add_argument("--out", type=Path, required=True, help="run folder")
+    parser.add_argument("--out", type=output_folder, required=True, help="run folder")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lewm_ros.config import ProposalTrainConfig, from_mapping
-from lewm_training.commands.arguments import add_overrides, with_overrides
+from lewm_training.commands.arguments import add_overrides, output_file, with_overrides
 
 HELP = "Teach a checkpoint where the planner's search should begin, and how many blocks lie between two frames."
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="path of a trained checkpoint")
     parser.add_argument("--dataset", type=Path, required=True, help="HDF5 file that it was trained on")
     add_overrides(parser, "steps=2000")
-    parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
+    parser.add_argument("--out", type=output_file, required=True, help="checkpoint to write")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
