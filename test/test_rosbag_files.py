@@ -336,3 +336,16 @@ def test_a_folder_without_its_metadata_can_be_indexed_anew(
     status, out = run(tmp_path, folder)
     assert status == 0
     assert_whole(out)
+
+
+def test_what_people_expect_to_be_read_is_not_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "takes"
+    write_bag(folder / "take.mcap", messages())  # a folder
+    (folder / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
+    (folder / "notes.txt").write_text("good takes")
+    status, _ = run(tmp_path, folder)
+    assert status == 2
+    assert refusal(capsys).startswith(f"{folder / 'old.bag'}: a ROS 1 bag")
+    status, out = run(tmp_path, folder, "--skip-bad")
+    assert status == 0
+    assert_whole(out)

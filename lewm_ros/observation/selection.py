@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+
+LONGEST_LISTING = 200
+"""Characters: a robot may have many joints, and its names may be anything."""
 
 
 class Skipped(ValueError):
@@ -46,4 +50,4 @@ def places(received: Sequence[str], names: Sequence[str]) -> list[int]:
 
 
 def _listing(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"
+    return textwrap.shorten(", ".join(names), LONGEST_LISTING, placeholder=" ...") or "none"

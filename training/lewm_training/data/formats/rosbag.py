@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import h5py
@@ -22,7 +23,7 @@ from lewm_training.data import DatasetError, EpisodeError
 from lewm_training.data.fingerprint import fingerprint
 from lewm_training.data.formats.rosbag_config import RecordingConfig, load_config
 from lewm_training.data.formats.rosbag_episode import RecordedEpisode
-from lewm_training.data.formats.rosbag_files import files_of, find_bags, open_bag
+from lewm_training.data.formats.rosbag_files import LONGEST_REASON, files_of, find_bags, open_bag
 from lewm_training.data.formats.rosbag_report import merge_figures, report_lines, why_nothing
 from lewm_training.data.formats.rosbag_topics import Camera, Topic, make_topics
 from lewm_training.data.writing import Episode, import_episodes, part_path
@@ -51,19 +52,15 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
     recordings = [Recording(path, settings, camera, alone=len(bags) == 1) for path in bags]
 
     def episodes(recording: Recording, state: str) -> Iterator[NamedEpisode]:
-        begun = 0
-
         def written() -> bool:
             """Whether the episode that now begins is on disk; if so, the camera's size is taken from there."""
-            part = part_path(out, state, begun)
+            part = part_path(out, state, recording.begun)
             if part.exists():
                 with h5py.File(part, "r") as file:
                     camera.size = tuple(json.loads(file.attrs["meta"])["camera_px"])
             return part.exists()
 
-        for episode in recording.episodes(written, skip_bad):
-            begun += 1
-            yield episode
+        yield from recording.episodes(written, skip_bad)
         for line in recording.report():
             tqdm.write(line)
         if recording is recordings[-1] and not any(r.begun for r in recordings):
@@ -135,7 +132,7 @@ class Recording:
             try:
                 topics = make_topics(config, bag.channels, self._camera)
             except DatasetError as error:
-                raise DatasetError(f"{self.path}: {error}") from None
+                raise DatasetError(f"{self.path}: {shorten(str(error), LONGEST_REASON)}") from None
             timeline = Timeline({name: topic.rule for name, topic in topics.items()}, config.image, config.control_hz)
             self.ends = timeline.ends
             self.figures = {name: track.figures for name, track in timeline.tracks.items()}

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any
 
 from tqdm import tqdm
@@ -21,8 +22,9 @@ from lewm_training.data.formats.rosbag_sqlite import SqliteFile
 from lewm_training.data.formats.rosbag_types import deserialize
 
 METADATA = "metadata.yaml"
-SUFFIXES = (".mcap", ".db3")
-COMPRESSED = ".zstd"
+ENDINGS = (".mcap", ".db3")
+MISTAKEN_ENDINGS = (".bag", ".mcap.zstd", ".db3.zstd")
+"""Of what people expect to be read; it is called by its name."""
 
 KINDS: dict[bytes, type[McapFile | SqliteFile]] = {rosbag_mcap.MAGIC: McapFile, rosbag_sqlite.MAGIC: SqliteFile}
 """Formats, by how their files begin."""
@@ -33,6 +35,9 @@ OTHERS = {
     b"\x28\xb5\x2f\xfd": "compressed; `zstd -d FILE` unpacks it",
 }
 """What is often taken for a recording, by how it begins, and what to do."""
+
+LONGEST_REASON = 300
+"""Characters: what a damaged file is said to hold may be of any length."""
 
 MENDING = {
     McapFile: "`mcap recover FILE --output NEW` saves what is whole",
@@ -51,13 +56,14 @@ def find_bags(source: Path) -> list[Path]:
     if not source.exists():
         raise DatasetError(f"{source}: no such file or folder")
     folders = [file.parent for file in source.rglob(METADATA)]
-    files = [file for file in source.rglob("*") if file.suffix in SUFFIXES and file.parent not in folders]
-    if folders or files:
-        return sorted(folders + files)
-    for file in sorted(file for file in source.rglob("*") if file.is_file()):
-        if what := _other(file):
-            raise DatasetError(f"{file}: {what}")
-    raise DatasetError(f"{source}: no recording; expected rosbag2 folders ({METADATA}) or {' or '.join(SUFFIXES)}")
+    files = [
+        file
+        for file in source.rglob("*")
+        if file.name.endswith(ENDINGS + MISTAKEN_ENDINGS) and file.is_file() and file.parent not in folders
+    ]
+    if not folders and not files:
+        raise DatasetError(f"{source}: no recording; expected rosbag2 folders ({METADATA}) or {' or '.join(ENDINGS)}")
+    return sorted(folders + files)
 
 
 def files_of(bag: Path) -> list[Path]:
@@ -130,31 +136,32 @@ def open_bag(path: Path) -> Iterator[Bag]:
         DatasetError: it cannot be read.
     """
     with ExitStack() as stack:
-        zstd_messages, files = False, [path]
+        zstd_messages, files, unpacked = False, [path], []
         if path.is_dir():
             zstd_files, zstd_messages, files = _read_metadata(path)
             if zstd_files:
                 folder = Path(stack.enter_context(TemporaryDirectory()))
-                files = [_unpack(file, folder / file.stem) for file in files]
+                unpacked = [_unpack(file, folder / file.stem) for file in files]
         storages = []
-        for file in files:
-            storage = _open(file)
+        for name, file in zip(files, unpacked or files, strict=True):
+            storage = _open(file, name)
             stack.callback(storage.close)
-            storages.append((file, storage))
+            storages.append((name, storage))
         yield Bag(storages, zstd_messages)
 
 
-def _open(path: Path) -> Storage:
+def _open(path: Path, name: Path) -> Storage:
+    """A file of a recording, of which errors speak as `name`."""
     if not path.is_file():
-        raise DatasetError(f"{path}: is no file")
+        raise DatasetError(f"{name}: is no file")
     kind = next((kind for magic, kind in KINDS.items() if _begins(path, magic)), None)
     if kind is None:
         what = "empty" if not path.stat().st_size else "neither an MCAP nor a SQLite file"
-        raise DatasetError(f"{path}: {_other(path) or what}")
+        raise DatasetError(f"{name}: {_other(path) or what}")
     try:
         return kind(path)
     except Exception as error:  # of SQLite, compression or parsing: damaged data raises any kind
-        raise _damaged(path, error, kind) from None
+        raise _damaged(name, error, kind) from None
 
 
 def _read_metadata(folder: Path) -> tuple[bool, bool, list[Path]]:
@@ -198,4 +205,4 @@ def _damaged(path: Path, error: Exception, kind: type) -> DatasetError:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return shorten(str(error), LONGEST_REASON) or type(error).__name__
