@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from test_outputs import held_elsewhere
 from toy_dataset import META, toy_columns
 
 from lewm_training.__main__ import main
-from lewm_training.data import EpisodeDataset
+from lewm_training.data import DatasetError, EpisodeDataset, EpisodeError
+from lewm_training.data.writing import Episode, Source, import_episodes
 
 EPISODES, STEPS = 6, 20
 DECLARED = {
@@ -75,7 +79,7 @@ def test_a_foreign_file_becomes_a_dataset(tmp_path: Path) -> None:
         for name in ("action", "proprio", "ee_position"):
             np.testing.assert_array_equal(dataset.columns[name][rows], true[name][:-1])
     assert {name: dataset.meta[name] for name in META} == META
-    assert not out.with_suffix(".parts").exists()
+    assert parts_of(out) == []
 
 
 def test_bad_episodes_are_counted_when_they_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,14 +135,164 @@ def test_missing_and_present_files_are_one_line(tmp_path: Path, capsys: pytest.C
     assert "--to hdf5: can only be imported" in capsys.readouterr().err
 
 
-def test_an_import_with_other_settings_does_not_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def parts_of(out: Path) -> list[Path]:
+    """Finished episodes that wait for the rest."""
+    return sorted(out.with_name(f"{out.name}.parts").glob("*.h5"))
+
+
+def spoil(source: Path, episode: int) -> None:
+    with h5py.File(source, "r+") as file:
+        file["command"][episode * STEPS + 3, 0] = np.inf
+
+
+def test_an_import_that_finished_nothing_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write_foreign(tmp_path / "theirs.h5"), tmp_path / "ours" / "ours.h5"
+    command = ["import", "--from", "hdf5", source, "--out", out, "--config", tmp_path / "import.yaml"]
+    declare(tmp_path, limit=[0.001] * 7)
+    assert lewm(*command) == 2
+    assert "declared limit 0.001" in capsys.readouterr().err
+    assert list(out.parent.iterdir()) == []
+    declare(tmp_path)
+    assert lewm(*command) == 0
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_finished_episodes_of_other_settings_are_not_mixed_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, out = write_foreign(tmp_path / "theirs.h5"), tmp_path / "ours.h5"
     command = ["import", "--from", "hdf5", source, "--out", out, "--config", tmp_path / "import.yaml"]
-    declare(tmp_path, minimum_steps=20)
+    spoil(source, 2)
+    declare(tmp_path)
     assert lewm(*command) == 2
+    assert len(parts_of(out)) == 2
+    capsys.readouterr()
     declare(tmp_path, image_size=8)
     assert lewm(*command) == 2
-    assert "ours.parts: holds episodes recorded with other settings" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"lewm import: {out}.parts: holds 2 finished episodes of other settings (image_size: None, now 8); "
+        "remove it to begin again, or choose another --out\n"
+    )
+    assert len(parts_of(out)) == 2
+
+
+def test_a_source_that_has_changed_is_read_again(tmp_path: Path) -> None:
+    source, out, config = tmp_path / "theirs.h5", tmp_path / "ours.h5", declare(tmp_path)
+    command = ["import", "--from", "hdf5", source, "--out", out, "--config", config]
+    write_foreign(source)
+    spoil(source, 3)
+    assert lewm(*command) == 2
+    assert len(parts_of(out)) == 3
+    columns = [toy_columns(number + 10) for number in range(EPISODES)]
+    write_foreign(source, observation=np.concatenate([c["proprio"] for c in columns]))
+    assert lewm(*command) == 0
+    dataset = EpisodeDataset.open(out)
+    for number in range(EPISODES):
+        np.testing.assert_array_equal(dataset.columns["proprio"][dataset.rows(number)], columns[number]["proprio"][:-1])
+
+
+def test_finished_episodes_of_unchanged_sources_are_kept(tmp_path: Path) -> None:
+    out, reads = tmp_path / "ours.h5", []
+
+    def source(state: str, numbers: Iterable[int], bad: int | None = None) -> Source:
+        def read(number: int) -> Episode:
+            if number == bad:
+                raise EpisodeError("the camera fell over")
+            reads.append(number)
+            return toy_columns(number), {}
+
+        return state, [(str(number), partial(read, number)) for number in numbers]
+
+    def run(*sources: Source) -> None:
+        import_episodes(out, sources, {"limit": 1}, META, minimum_steps=1, skip_bad=False)
+
+    with pytest.raises(DatasetError, match="the camera fell over in episode 5"):
+        run(source("first", [1, 2]), source("second", [3, 4, 5], bad=5))
+    assert reads == [1, 2, 3, 4]
+    # The second has been recorded again, with other episodes: nothing of what it was is left.
+    run(source("first", [1, 2]), source("second, again", [6]), source("third", [7]))
+    assert reads == [1, 2, 3, 4, 6, 7]
+    dataset = EpisodeDataset.open(out)
+    true = np.concatenate([toy_columns(number)["proprio"] for number in (1, 2, 6, 7)])
+    np.testing.assert_array_equal(dataset.columns["proprio"], true)
+    assert [note["source"] for note in dataset.meta["episodes"]] == ["1", "2", "6", "7"]
+
+
+def test_a_second_import_into_the_same_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write_foreign(tmp_path / "theirs.h5"), tmp_path / "ours.h5"
+    command = ["import", "--from", "hdf5", source, "--out", out, "--config", declare(tmp_path)]
+    with held_elsewhere(out) as process:
+        assert lewm(*command) == 2
+        assert capsys.readouterr().err == f"lewm import: {out}: is being written by another process\n"
+        process.kill()
+    assert lewm(*command) == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["import.yaml", "ours.h5", "theirs.h5"]
+
+
+@pytest.mark.parametrize("name", ["action", "pixels", "proprio", "timestamp_s", "ep_len", "ep_offset", "a/b", ""])
+def test_a_label_cannot_take_the_place_of_a_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    source, config = write_foreign(tmp_path / "theirs.h5"), declare(tmp_path, labels={name: "tip"})
+    assert lewm("import", "--from", "hdf5", source, "--out", tmp_path / "ours.h5", "--config", config) == 2
+    assert f"labels: '{name}' is " in capsys.readouterr().err
+
+
+def test_columns_that_are_not_declared_do_no_harm(tmp_path: Path) -> None:
+    source, out = write_foreign(tmp_path / "theirs.h5", ep_len=np.full((EPISODES, 1), STEPS)), tmp_path / "ours.h5"
+    with h5py.File(source, "r+") as file:
+        file.create_group("env")["x"] = 1
+        file["goals"], file["name"] = np.zeros(7), "a run"
+    assert lewm("import", "--from", "hdf5", source, "--out", out, "--config", declare(tmp_path)) == 0
+    assert len(EpisodeDataset.open(out).lengths) == EPISODES
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        ({"command": np.full((EPISODES * STEPS,), "a", dtype="S1")}, "column 'command' is no column of numbers; found"),
+        ({"command": np.zeros((EPISODES * STEPS, 6))}, "action has (6,) numbers per row and limit 7, expected 7"),
+        ({"observation": np.zeros((EPISODES * STEPS, 6))}, "state has 6 numbers and joint_names 7 in episode 0"),
+        ({"tip": np.zeros((3, 3))}, "column 'tip' has 3 rows, the episodes add up to 120"),
+        ({"camera": np.zeros((EPISODES * STEPS, 3, 0, 8), np.uint8)}, "column 'camera' has the shape (120, 3, 0, 8)"),
+        ({"ep_len": np.full(EPISODES, -STEPS)}, "ep_len of episode 0 is -20, expected a whole number from 0 to 120"),
+    ],
+)
+def test_columns_that_do_not_fit_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stored: dict[str, Any], message: str
+) -> None:
+    source = tmp_path / "theirs.h5"
+    write_foreign(source)
+    with h5py.File(source, "r+") as file:
+        for name, values in stored.items():
+            del file[name]
+            file[name] = values
+    assert lewm("import", "--from", "hdf5", source, "--out", tmp_path / "o.h5", "--config", declare(tmp_path)) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line and "|" not in line]
+    assert len(said) == 1
+    assert message in said[0]
+
+
+def test_a_joint_that_turns_without_end_goes_the_shortest_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 0.04 rad a row from 3.0 on: past pi after four rows. The source gives it within one turn.
+    turned = 3.0 + 0.04 * (np.arange(EPISODES * STEPS) % STEPS)
+    joints = np.zeros((EPISODES * STEPS, 7))
+    joints[:, 0] = (turned + np.pi) % (2 * np.pi) - np.pi
+    source, out = write_foreign(tmp_path / "theirs.h5", observation=joints), tmp_path / "ours.h5"
+    command = ["import", "--from", "hdf5", source, "--out", out, "--config", tmp_path / "import.yaml"]
+    declare(tmp_path, actions="measured")
+    assert lewm(*command) == 2
+    name = META["joint_names"][0]
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"joint '{name}' wraps from 3.12 to -3.123 rad (declare it in continuous_joints) in episode 0, row 4" in said
+    declare(tmp_path, actions="measured", continuous_joints=[name])
+    assert lewm(*command) == 0
+    dataset = EpisodeDataset.open(out)
+    np.testing.assert_allclose(dataset.columns["action"][:, 0], 0.04, atol=1e-6)
+    np.testing.assert_allclose(dataset.columns["proprio"][:, 0], turned.reshape(-1, STEPS)[:, :-1].ravel(), atol=1e-6)
+    assert dataset.meta["continuous_joints"] == [name]
 
 
 def contents(path: Path) -> dict[str, Any]:
@@ -153,7 +307,7 @@ def test_an_import_that_is_killed_goes_on_to_the_same_file(tmp_path: Path) -> No
     out, whole = tmp_path / "killed.h5", tmp_path / "whole.h5"
     command = ["import", "--from", "hdf5", str(source), "--config", str(config)]
     process = subprocess.Popen([sys.executable, "-m", "lewm_training", *command, "--out", str(out)])
-    parts = out.with_suffix(".parts")
+    parts = out.with_name("killed.h5.parts")
     deadline_s = time.monotonic() + 60.0
     while len(list(parts.glob("*.h5"))) < 20 and process.poll() is None and time.monotonic() < deadline_s:
         time.sleep(0.005)
@@ -162,9 +316,10 @@ def test_an_import_that_is_killed_goes_on_to_the_same_file(tmp_path: Path) -> No
     assert not out.exists()
     assert 20 <= len(list(parts.glob("*.h5"))) < episodes
 
-    with h5py.File(parts / "000000.h5", "r+") as part:
+    first = parts_of(out)[0]
+    with h5py.File(first, "r+") as part:
         part.attrs["meta"] = json.dumps({"source": "0", "kept": True})
-    (parts / "000199.writing").write_bytes(b"half an episode")
+    first.with_name(first.name.replace("000000.h5", "000199.h5.writing")).write_bytes(b"half an episode")
     assert lewm(*command, "--out", out) == 0
     assert lewm(*command, "--out", whole) == 0
     interrupted, straight = contents(out), contents(whole)

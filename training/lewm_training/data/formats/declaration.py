@@ -134,10 +134,10 @@ class Declaration:
         if not self.joint_names:
             return state
         if state.shape[1] != len(self.joint_names):
-            raise EpisodeError(f"state has {state.shape[1]} numbers, joint_names {len(self.joint_names)};")
+            raise EpisodeError(f"state has {state.shape[1]} numbers and joint_names {len(self.joint_names)}")
         row, wraps = find_wrap(state, self.joint_names, self.continuous_joints)
         if wraps:
-            raise EpisodeError(f"{wraps}: declare it in continuous_joints;", row)
+            raise EpisodeError(f"{wraps} (declare it in continuous_joints)", row)
         return begin_in_first_turn(state, self.joint_names, self.continuous_joints)
 
     def _action(self, source: dict[str, NDArray[Any]], state: NDArray[np.float64] | None) -> NDArray[np.float64]:
