@@ -374,7 +374,11 @@ def test_damaged_recordings_get_one_line(tmp_path: Path, capsys: pytest.CaptureF
         ({"action_space": "ee_delta"}, "needs the topics command (TwistStamped) and gripper (Float64)"),
         ({"gripper": "/gripper"}, "gripper: joint_delta has no gripper"),
         ({"jitter_s": 0.025}, "jitter_s: must be from 0 to below half a control step, 0.025 s"),
-        ({"control_hz": 0.0}, "control_hz: must be above 0, got 0.0"),
+        ({"control_hz": 0.0}, "control_hz: must be from 0.01 to 1000, got 0"),
+        ({"max_episode_s": 1e300}, "max_episode_s: must be from 1e-06 to 1e+06, got 1e+300"),
+        ({"image_size": 100_000}, "image_size: must be from 8 to 2048, got 100000"),
+        ({"image_encoding": "rgb"}, "image_encoding: must be one of rgb8, bgr8, "),
+        ({"continuous_joints": ["elbow"]}, "continuous_joints: 'elbow' is none of joint_names"),
         ({"command": "/image"}, "topics: the same one is named twice"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,15 @@ from lewm_ros.observation.images import ENCODINGS
 from lewm_ros.robot.action_space import ACTION_DIM, ARM_KINDS
 
 EXAMPLE = "config/rosbag.yaml"
+DURATION_S = (1e-6, 1e6)
+RANGES = {
+    "control_hz": (0.01, 1000.0),
+    "image_size": (8, 2048),
+    "max_age_s": DURATION_S,
+    "gap_s": DURATION_S,
+    "min_episode_s": DURATION_S,
+    "max_episode_s": DURATION_S,
+}
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,10 @@ class RecordingConfig:
     max_episode_s: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("control_hz", "image_size", "max_age_s", "gap_s", "min_episode_s", "max_episode_s"):
+        for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"{name}: must be above 0, got {value}")
+            if value is not None and not low <= value <= high:
+                raise ConfigError(f"{name}: must be from {low:g} to {high:g}, got {value:g}")
         if self.max_episode_s < self.min_episode_s:
             raise ConfigError(f"max_episode_s: must be at least min_episode_s, {self.min_episode_s:g} s")
         if not 0.0 <= self.jitter_s < 0.5 / self.control_hz:
