@@ -8,13 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_outputs import held_elsewhere
 
 from lewm_training.collect.recording import CollectConfig, collect
 from lewm_training.collect.workers import Result, SpreadError, over_processes, over_ray
 from lewm_training.data import DatasetError, EpisodeDataset
+from lewm_training.data.locking import OutputError
 
 CONFIG = CollectConfig(task="reach", episodes=16, steps=40, image_size=32, seed=5)
 
@@ -41,7 +44,7 @@ def start_collecting(out: Path, processes: int = 2) -> subprocess.Popen[str]:
 
 
 def finished_episodes(out: Path) -> list[Path]:
-    return sorted(out.with_suffix(".parts").glob("*.h5"))
+    return sorted(out.with_name(f"{out.name}.parts").glob("*.h5"))
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
@@ -89,7 +92,7 @@ def test_whatever_is_killed_nothing_finished_is_lost_and_the_file_is_the_same(
     kept = finished_episodes(out)
     assert 1 <= len(kept) < CONFIG.episodes
     assert not out.exists()
-    half = kept[0].with_name("000015.writing")
+    half = kept[0].with_name("000015.h5.writing")
     half.write_bytes(kept[0].read_bytes()[:1000])  # what a kill in the middle of writing leaves
     times = [part.stat().st_mtime_ns for part in kept]
 
@@ -114,6 +117,31 @@ def test_whatever_is_killed_nothing_finished_is_lost_and_the_file_is_the_same(
     assert out.read_bytes() == uninterrupted
     assert len(EpisodeDataset.open(out).lengths) == CONFIG.episodes
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_two_collect_into_one_file_one_after_the_other(tmp_path: Path) -> None:
+    out = tmp_path / "reach.h5"
+    with held_elsewhere(out), pytest.raises(OutputError, match=r"reach\.h5: is being written by another process"):
+        collect(CONFIG, out, one_after_the_other)
+    out.touch()  # the other one has finished meanwhile
+    with pytest.raises(OutputError, match=r"reach\.h5: exists already"):
+        collect(CONFIG, out, one_after_the_other)
+    assert out.read_bytes() == b""
+
+
+def test_episodes_of_another_collection_are_not_mixed_in(tmp_path: Path) -> None:
+    def first_two(work: Callable[[int], Result], numbers: Sequence[int]) -> Iterator[tuple[int, Result]]:
+        yield from one_after_the_other(work, numbers[:2])
+        raise SpreadError("lost")
+
+    out = tmp_path / "reach.h5"
+    with pytest.raises(SpreadError):
+        collect(CONFIG, out, first_two)
+    with pytest.raises(
+        DatasetError, match=r"holds 2 finished episodes of other settings \(seed: 5, now 6\); remove it"
+    ):
+        collect(replace(CONFIG, seed=6), out, one_after_the_other)
+    assert len(finished_episodes(out)) == 2
 
 
 @needs_proc

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,13 +137,40 @@ def test_episodes_to_fit_to_stop_and_to_test_are_disjoint(dataset: EpisodeDatase
     assert not split.unseen
 
 
+def provenance_of(source: dict[str, Any]) -> dict[str, Any]:
+    return {"dataset": source, "train": {"validation_fraction": 0.25}, "seed": 3}
+
+
 def test_what_the_model_has_not_seen_is_tested_on_where_that_is_known(dataset: EpisodeDataset) -> None:
-    provenance = {"dataset": {"file": "squares.h5"}, "train": {"validation_fraction": 0.25}, "seed": 3}
     _, unseen = dataset.split(0.25, 3)
-    split = split_episodes(dataset, provenance, frames=20, seed=0)
+    split = split_episodes(dataset, provenance_of(dataset.provenance), frames=20, seed=0)
     assert split.unseen
     assert set(split.test // STEPS) <= set(unseen)
-    assert not len(held_out_episodes(dataset, provenance | {"dataset": {"file": "other.h5"}})[1])
+
+
+@pytest.mark.parametrize("source", [{"file": "squares.h5"}, {"file": "squares.h5", "episodes": EPISODES}])
+def test_a_name_alone_proves_nothing(dataset: EpisodeDataset, source: dict[str, Any]) -> None:
+    split = split_episodes(dataset, provenance_of(source), frames=20, seed=0)
+    assert not split.unseen
+    assert set(split.test // STEPS) <= set(dataset.split(0.25, 3)[1])  # held out, if it is the same dataset
+
+
+def test_another_dataset_of_the_same_name_is_another_one(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    again = [episode(number + EPISODES) for number in range(EPISODES)]
+    other = EpisodeDataset.open(write_toy(tmp_path / "squares.h5", again))
+    assert not split_episodes(other, provenance_of(dataset.provenance), frames=20, seed=0).unseen
+    for source in (dataset.provenance, {"file": "other.h5"}, {"file": "squares.h5", "episodes": EPISODES + 1}, {}):
+        assert not len(held_out_episodes(other, provenance_of(source))[1])
+    renamed = tmp_path / "renamed.h5"
+    shutil.copy(dataset.path, renamed)
+    assert split_episodes(EpisodeDataset.open(renamed), provenance_of(dataset.provenance), frames=20, seed=0).unseen
+
+
+def test_a_dataset_that_was_nearly_all_held_out_is_named(tmp_path: Path) -> None:
+    three = EpisodeDataset.open(write_toy(tmp_path / "three.h5", [episode(number) for number in range(3)]))
+    provenance = provenance_of(three.provenance) | {"train": {"validation_fraction": 0.6}}  # two of three
+    with pytest.raises(DatasetError, match=r"three\.h5: probes need two episodes .* did not hold out, this has 1"):
+        split_episodes(three, provenance, frames=20, seed=0)
 
 
 def test_embeddings_are_the_same_with_and_without_patches(dataset: EpisodeDataset) -> None:

@@ -13,13 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import yaml
 from conftest import small_model_config
+from test_outputs import held_elsewhere
 from toy_training import assert_same_state, state_of, toy_config, toy_trainer, write_bars
 
-from lewm_ros.config import to_mapping
+from lewm_ros.config import ConfigError, to_mapping
 from lewm_ros.model.checkpoint import load_checkpoint
+from lewm_training.data.locking import OutputError
 
 
 class PulledPlug(Exception):
@@ -93,6 +97,38 @@ def test_stopped_between_any_two_of_its_writes_a_run_goes_on(
     assert state_of(stopped)["epoch"] == 1
     toy_trainer(dataset_path, stopped).run()
     assert_same_run(straight, stopped)
+
+
+def test_a_run_goes_on_with_its_dataset_wherever_that_lies(
+    dataset_path: Path, straight: Path, first_half: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(first_half, tmp_path / "run")
+    moved = shutil.copyfile(dataset_path, tmp_path / "moved.h5")
+    toy_trainer(moved, tmp_path / "run").run()
+    assert_same_state(state_of(straight), state_of(tmp_path / "run"))
+
+
+def test_a_run_does_not_go_on_with_another_dataset_of_the_same_name(
+    dataset_path: Path, first_half: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(first_half, tmp_path / "run")
+    replaced = shutil.copyfile(dataset_path, tmp_path / dataset_path.name)
+    with h5py.File(replaced, "r+") as file:
+        file["action"][100, 0] *= np.float32(0.5)
+    with pytest.raises(ConfigError, match=r"run: was started with another dataset; choose another --out"):
+        toy_trainer(replaced, tmp_path / "run").run()
+    assert figures_of(tmp_path / "run") == figures_of(first_half)
+
+
+def test_two_do_not_train_in_one_folder(dataset_path: Path, tmp_path: Path) -> None:
+    with (
+        held_elsewhere(tmp_path / "run"),
+        pytest.raises(OutputError, match="run: is being written by another process"),
+    ):
+        toy_trainer(dataset_path, tmp_path / "run").run()
+    assert not (tmp_path / "run").exists()
+    toy_trainer(dataset_path, tmp_path / "run").run(until=1)
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_killed_command_loses_nothing_finished_and_goes_on(dataset_path: Path, tmp_path: Path) -> None:

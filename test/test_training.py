@@ -10,10 +10,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_model_config
+from toy_dataset import write_toy
 from toy_training import EPISODES, STEPS, assert_same_state, state_of, toy_config, toy_trainer, write_bars
 
-from lewm_ros.config import ConfigError, ProposalConfig, ProposalTrainConfig, TrainConfig, load
-from lewm_ros.model.checkpoint import load_checkpoint
+from lewm_ros.config import (
+    ConfigError,
+    PatchTrainConfig,
+    ProposalConfig,
+    ProposalTrainConfig,
+    TrainConfig,
+    load,
+    to_mapping,
+)
+from lewm_ros.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lewm_training.__main__ import main
 from lewm_training.data import DatasetError, EpisodeDataset
 from lewm_training.data.windows import read_ahead
 from lewm_training.judge.embeddings import embed
@@ -95,8 +105,76 @@ def test_a_run_folder_of_another_run_is_refused(dataset_path: Path, tmp_path: Pa
 
 def test_a_loss_that_is_not_finite_ends_the_run(dataset_path: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="epoch 1/2: the loss is not finite; lower learning_rate"):
-        toy_trainer(dataset_path, tmp_path, learning_rate=1e30, warmup_fraction=0.0, steps_per_epoch=5).run()
-    assert not (tmp_path / "state.pt").exists()
+        toy_trainer(dataset_path, tmp_path / "run", learning_rate=1e30, warmup_fraction=0.0, steps_per_epoch=5).run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_not_finite_end_the_run_though_the_loss_was(dataset_path: Path, tmp_path: Path) -> None:
+    # A single step: its loss is that of the first weights, and it takes them beyond what 32 bits hold.
+    recipe = {"learning_rate": 1e39, "warmup_fraction": 0.0, "steps_per_epoch": 1}
+    with pytest.raises(ConfigError, match="epoch 1/2: the loss is not finite; lower learning_rate"):
+        toy_trainer(dataset_path, tmp_path / "run", **recipe).run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_diverges_later_keeps_what_it_had(dataset_path: Path, tmp_path: Path) -> None:
+    toy_trainer(dataset_path, tmp_path, epochs=2).run(until=1)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    trainer = toy_trainer(dataset_path, tmp_path, epochs=2)
+    trainer.learning_rate = lambda step: 1e39
+    with pytest.raises(ConfigError, match="epoch 2/2: the loss is not finite"):
+        trainer.run()
+    assert load_checkpoint(tmp_path / "model").provenance["epochs"] == 1
+    for name in ("metrics.jsonl", "model.safetensors", "state.pt"):
+        assert (tmp_path / name).read_bytes() == before[name]
+
+
+def test_a_checkpoint_that_is_not_finite_is_not_written(dataset_path: Path, tmp_path: Path) -> None:
+    trainer = toy_trainer(dataset_path, tmp_path)
+    with torch.no_grad():
+        next(trainer.model.encoder.parameters()).view(-1)[0] = torch.nan
+    with pytest.raises(CheckpointError, match=r"the weight encoder\..* is not finite; nothing is written"):
+        save_checkpoint(trainer.checkpoint(), tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_knows_its_dataset(dataset_path: Path, tmp_path: Path) -> None:
+    dataset = EpisodeDataset.open(dataset_path)
+    source = toy_trainer(dataset_path, tmp_path).checkpoint().provenance["dataset"]
+    assert source == {"file": "bars.h5", "episodes": EPISODES, "fingerprint": dataset.fingerprint}
+
+
+@pytest.mark.parametrize("model", ["lewm", "patch"])
+def test_too_few_episodes_are_one_line(
+    model: str, dataset_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = {"lewm": TrainConfig, "patch": PatchTrainConfig}[model]()
+    recipe = replace(recipe, model=replace(recipe.model, encoder=small_model_config().encoder))
+    (tmp_path / "recipe.yaml").write_text(json.dumps(to_mapping(recipe)))
+    columns = [{"pixels": np.zeros((60, 32, 32, 3), np.uint8), "action": np.zeros((60, 7), np.float32)}] * 2
+    one, two = (write_toy(tmp_path / f"{count}.h5", columns[:count]) for count in (1, 2))
+    command = ["train", "--model", model, "--config", tmp_path / "recipe.yaml", "--device", "cpu"]
+    command += ["--set", "validation_fraction=0.9", "--out", tmp_path / "run"]
+    for dataset, right in (
+        (one, f"lewm train: {one}: training and validation need two episodes, this has 1\n"),
+        (two, f"lewm train: {two}: validation_fraction 0.9 of 2 episodes leaves none to train on\n"),
+    ):
+        capsys.readouterr()
+        assert main([str(argument) for argument in [*command, "--dataset", dataset]]) == 2
+        assert capsys.readouterr().err == right
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_proposal_needs_two_episodes_of_the_models_frames(dataset_path: Path, tmp_path: Path) -> None:
+    checkpoint = toy_trainer(dataset_path, tmp_path).checkpoint()
+    columns = {"pixels": np.zeros((60, 32, 32, 3), np.uint8), "action": np.zeros((60, 7), np.float32)}
+    one = EpisodeDataset.open(write_toy(tmp_path / "one.h5", [columns]))
+    with pytest.raises(DatasetError, match=r"one\.h5: training and validation need two episodes, this has 1"):
+        train_proposal(checkpoint, one, ProposalTrainConfig(), seed=0)
+    small = columns | {"pixels": np.zeros((60, 16, 16, 3), np.uint8)}
+    other = EpisodeDataset.open(write_toy(tmp_path / "other.h5", [small, small]))
+    with pytest.raises(DatasetError, match="frames are 16x16 px, the model takes 32x32"):
+        train_proposal(checkpoint, other, ProposalTrainConfig(), seed=0)
 
 
 def test_anchored_windows_come_from_one_anchor(dataset_path: Path, tmp_path: Path) -> None:
