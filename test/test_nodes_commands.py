@@ -62,7 +62,7 @@ def make(node: Recorder, interface: str, kind: str = "joint_delta", dry_run: boo
     space = joint_delta_space()
     if kind == "ee_delta":
         space = replace(space, kind="ee_delta", limit=(0.01,) * 3 + (0.05,) * 3 + (1.0,))
-    output = make_output(node, interface, space, dry_run)
+    output = make_output(node, interface, space, dry_run, base_frame="base_link")
     output.use_limits(LIMITS, margin_rad=0.02, max_lead_rad=0.3, workspace=None)
     output.begin(PANDA.home_rad)
     return output
@@ -195,3 +195,21 @@ def test_twists_start_and_stop_gently(node: Recorder) -> None:
     assert np.abs(np.diff([0.0, *x_m_s])).max() <= 0.1 + 1e-9
     assert x_m_s[-1] == pytest.approx(0.0, abs=1e-9)
     assert [message.data for message in node.sent["gripper"]] == [1.0] * 4, "kept in range; braking leaves it alone"
+
+
+def test_twists_are_given_in_the_frame_of_the_arms_base(node: Recorder) -> None:
+    output = make(node, "twist", "ee_delta")
+    output.send(hand_steps(1), hand_steps(1), PANDA.home_rad, scale=1.0)
+    assert [message.header.frame_id for message in node.sent["twist"]] == ["base_link"]
+
+
+def test_every_axis_of_a_twist_has_a_limit_of_its_own(node: Recorder) -> None:
+    output = make(node, "twist", "ee_delta")
+    # Limits of 0.01 m and 0.05 rad per step at 20 Hz are 0.2 m/s and 1 rad/s; the action asks for twice that.
+    action = np.array([[0.02, 0.0, 0.0, 0.0, 0.0, 0.1, 0.0]])
+    for _ in range(10):
+        output.send(action, action, PANDA.home_rad, scale=1.0)
+    twists = [message.twist for message in node.sent["twist"]]
+    # 2 m/s2 and 6 rad/s2 are 0.1 m/s and 0.3 rad/s per step.
+    np.testing.assert_allclose([t.linear.x for t in twists[:4]], [0.1, 0.2, 0.2, 0.2], atol=1e-5)
+    np.testing.assert_allclose([t.angular.z for t in twists[:5]], [0.3, 0.6, 0.9, 1.0, 1.0], atol=1e-5)

@@ -54,7 +54,7 @@ class PlannerNode(ManagedNode):
         self.diagnostics.hardware_id = checkpoint.identity
         self._space = checkpoint.action_space
         self._trace, self._guard = LatencyTrace(), JointGuard(None)
-        self._output = make_output(self, interface, self._space, settings.dry_run())
+        self._output = make_output(self, interface, self._space, settings.dry_run(), settings.base_frame())
         self._markers = PlanMarkers(self, self._space, settings.base_frame(), settings.show_paths)
         if settings.limits() == FROM_DESCRIPTION:
             if self._output.needs_ik:

@@ -23,6 +23,7 @@ from lewm_ros.robot.action_space import ActionSpace
 from lewm_ros.robot.differential_ik import DifferentialIK, franka_ik
 from lewm_ros.robot.limits import JointLimits
 from lewm_ros.robot.safety import SafetyFilter
+from lewm_ros.robot.twist import AXES, TwistLimits
 from lewm_ros.robot.workspace import Workspace
 
 Array = NDArray[np.float64]
@@ -34,30 +35,27 @@ ACTION_SPACES_OF = {
 }
 """Which action spaces each command interface expresses."""
 
-MAX_LAG_RAD = 0.1
-"""How far the target may run ahead of what the filter lets through."""
-
-TWIST_AXES = ("x", "y", "z", "rx", "ry", "rz")
-TWIST_ACCELERATION = (2.0, 2.0, 2.0, 6.0, 6.0, 6.0)
-"""Largest change of a commanded twist, m/s2 and rad/s2: a stop from 0.25 m/s takes 0.13 s."""
-UNBOUNDED = 1e6
+MAX_LAG = 0.1
+"""How far the target may run ahead of what the filter lets through: rad for joints, m and rad for the hand."""
 
 
 class CommandOutput(ABC):
     """Adds actions to a target, and sends what the safety filter makes of it. Actions are (n, 7), one per step.
 
-    What actions of `ee_delta` hold for the gripper goes out on `gripper`, -1 open to +1 closed.
+    Target and path are positions of the J joints, or the way of the hand along and about its J = 6 axes. What actions
+    of `ee_delta` hold for the gripper goes out on `gripper`, -1 open to +1 closed.
 
     Args:
         node: publishes.
         interface: the topic of the commands.
         space: gives joint names and control rate.
         dry_run: publish nothing but plans.
+        base_frame: of the arm, in which twists are given.
     """
 
-    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> None:
+    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool, base_frame: str) -> None:
         self.topic = node.resolve_topic_name(interface)
-        self._node, self._space, self._dry_run = node, space, dry_run
+        self._node, self._space, self._dry_run, self._base_frame = node, space, dry_run, base_frame
         self._filter: SafetyFilter | None = None
         self._grip = self._sender(Float64, "gripper") if space.kind == "ee_delta" else None
 
@@ -82,7 +80,7 @@ class CommandOutput(ABC):
 
     @abstractmethod
     def _publish(self, path: Array) -> None:
-        """Send positions (1 + n, J), a step apart, ending at rest; the first was sent last."""
+        """Send a path (1 + n, J), a step apart, ending at rest; its first point was sent last."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -116,7 +114,7 @@ class CommandOutput(ABC):
         wanted = self._after(self._target, scale * due)[-1]
         sent = self._filter.filter(wanted, self._measured(measured_rad), scale)
         aim = self._filter.aim_rad
-        self._target = np.clip(wanted, aim - MAX_LAG_RAD, aim + MAX_LAG_RAD)
+        self._target = np.clip(wanted, aim - MAX_LAG, aim + MAX_LAG)
         following = self._filter.preview(self._after(self._target, scale * ahead), scale)
         self._publish(np.array([before, sent.position_rad, *(f.position_rad for f in following)]))
         if self._grip is not None:
@@ -131,7 +129,7 @@ class CommandOutput(ABC):
         return self._filter.standing
 
     def _after(self, start: Array, actions: Array) -> Array:
-        """Positions (n, J) after each action, from positions (J,)."""
+        """Targets (n, J) after each action, from a target (J,)."""
         return start + np.cumsum(actions[:, : len(start)], axis=0)
 
     def _measured(self, measured_rad: Array) -> Array:
@@ -148,8 +146,8 @@ class CommandOutput(ABC):
 class JointOutput(CommandOutput):
     """Joint positions; one of the two interfaces below. Motions of the hand become those of the joints by IK."""
 
-    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> None:
-        super().__init__(node, interface, space, dry_run)
+    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool, base_frame: str) -> None:
+        super().__init__(node, interface, space, dry_run, base_frame)
         self._ik: DifferentialIK | None = None
         self._joint_names, self._control_hz = list(space.joint_names), space.control_hz
         self._plan = node.create_lifecycle_publisher(JointTrajectory, "~/plan", RELIABLE)
@@ -193,8 +191,8 @@ class JointOutput(CommandOutput):
 class JointTrajectoryOutput(JointOutput):
     """`joint_trajectory`, for joint_trajectory_controller: the scheduled path ahead, ending at rest."""
 
-    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> None:
-        super().__init__(node, interface, space, dry_run)
+    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool, base_frame: str) -> None:
+        super().__init__(node, interface, space, dry_run, base_frame)
         self._send = self._sender(JointTrajectory, interface)
 
     def _publish(self, path: Array) -> None:
@@ -205,8 +203,8 @@ class JointTrajectoryOutput(JointOutput):
 class JointCommandOutput(JointOutput):
     """`commands`, for forward_command_controller: the next joint positions."""
 
-    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> None:
-        super().__init__(node, interface, space, dry_run)
+    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool, base_frame: str) -> None:
+        super().__init__(node, interface, space, dry_run, base_frame)
         self._send = self._sender(Float64MultiArray, interface)
 
     def _publish(self, path: Array) -> None:
@@ -214,15 +212,13 @@ class JointCommandOutput(JointOutput):
 
 
 class TwistOutput(CommandOutput):
-    """`twist` (m/s, rad/s, base frame), for MoveIt Servo.
+    """`twist` (m/s, rad/s, in the base frame), for MoveIt Servo.
 
     The filter bounds the twist and its changes; joint limits and collisions are Servo's.
     """
 
-    FRAME = "panda_link0"
-
-    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> None:
-        super().__init__(node, interface, space, dry_run)
+    def __init__(self, node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool, base_frame: str) -> None:
+        super().__init__(node, interface, space, dry_run, base_frame)
         self._send = self._sender(TwistStamped, interface)
         self._plan = node.create_lifecycle_publisher(Image, "~/plan", RELIABLE)
 
@@ -232,18 +228,10 @@ class TwistOutput(CommandOutput):
         if workspace is not None:
             raise ConfigError("command_interface twist: a workspace cannot be kept without joint commands")
         hz = self._space.control_hz
-        axes = JointLimits(
-            joint_names=TWIST_AXES,
-            lower_rad=(-UNBOUNDED,) * len(TWIST_AXES),
-            upper_rad=(UNBOUNDED,) * len(TWIST_AXES),
-            velocity_rad_s=tuple(limit * hz for limit in self._space.limit[: len(TWIST_AXES)]),
-            acceleration_rad_s2=TWIST_ACCELERATION,
-            jerk_rad_s3=tuple(4.0 * hz * acceleration for acceleration in TWIST_ACCELERATION),
-        )
-        self._filter = SafetyFilter(axes, hz, max_lead_rad=UNBOUNDED)
+        self._filter = TwistLimits(tuple(limit * hz for limit in self._space.limit[: len(AXES)])).make_filter(hz)
 
     def begin(self, measured_rad: Array) -> None:
-        self._filter.begin(np.zeros(len(TWIST_AXES)))
+        self._filter.begin(np.zeros(len(AXES)))
         self._target = self._filter.aim_rad
 
     def publish_plan(self, header: Header, before: Array, actions: Array) -> None:
@@ -256,7 +244,7 @@ class TwistOutput(CommandOutput):
     def _publish(self, path: Array) -> None:
         message = TwistStamped()
         message.header.stamp = self._node.get_clock().now().to_msg()
-        message.header.frame_id = self.FRAME
+        message.header.frame_id = self._base_frame
         linear, angular = message.twist.linear, message.twist.angular
         twist = (path[1] - path[0]) * self._space.control_hz
         linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = twist.tolist()
@@ -266,9 +254,11 @@ class TwistOutput(CommandOutput):
 OUTPUTS = {"joint_trajectory": JointTrajectoryOutput, "commands": JointCommandOutput, "twist": TwistOutput}
 
 
-def make_output(node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool) -> CommandOutput:
-    """The output named by `interface`, one of `ACTION_SPACES_OF`."""
-    return OUTPUTS[interface](node, interface, space, dry_run)
+def make_output(
+    node: LifecycleNode, interface: str, space: ActionSpace, dry_run: bool, base_frame: str
+) -> CommandOutput:
+    """The output named by `interface`, one of `ACTION_SPACES_OF`; see `CommandOutput`."""
+    return OUTPUTS[interface](node, interface, space, dry_run, base_frame)
 
 
 def _duration(seconds: float) -> Duration:
