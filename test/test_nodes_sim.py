@@ -16,9 +16,11 @@ from ros_processes import SMALL_SEARCH, Probe, Processes, node_command
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64
 
+from lewm_ros.config import ConfigError
 from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
 from lewm_ros.nodes.conversions import embedding_to_image
 from lewm_ros.nodes.qos import LATCHED
+from lewm_ros.nodes.sim_node import ticks_per_image, was_published_before
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.stamps import stamp_to_ns
 from lewm_ros.robot.arm import PANDA
@@ -49,6 +51,31 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
     finally:
         processes.interrupt()
         probe.close()
+
+
+def test_only_commands_published_before_a_reset_are_too_old() -> None:
+    def is_old(published_ns: int, received_ns: int) -> bool:
+        return was_published_before({"source_timestamp": published_ns, "received_timestamp": received_ns}, 1000)
+
+    assert is_old(999, 1001)
+    assert not is_old(1000, 1001)
+    # Some middleware does not know when a message was published, and some not even when it was received.
+    assert is_old(0, 999)
+    assert not is_old(0, 1001)
+    assert not is_old(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("tick_hz", "image_hz", "ticks"), [(40.0, 20.0, 2), (60.0, 30.0, 2), (30.0, 30.0, 1), (50.0, 0.1, 500)]
+)
+def test_a_frame_takes_whole_ticks(tick_hz: float, image_hz: float, ticks: int) -> None:
+    assert ticks_per_image(tick_hz, image_hz) == ticks
+
+
+@pytest.mark.parametrize("image_hz", [30.0, 41.0, 100.0, 39.9])
+def test_a_camera_between_ticks_is_refused(image_hz: float) -> None:
+    with pytest.raises(ConfigError, match=f"image_hz: must divide tick_hz 40, got {image_hz:g}"):
+        ticks_per_image(40.0, image_hz)
 
 
 def test_goals_come_by_the_clock_without_moving_the_arm(probe: Probe) -> None:

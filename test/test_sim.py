@@ -65,6 +65,20 @@ def test_a_step_is_dynamics_not_a_teleport(arm: SimArm) -> None:
     assert np.all(arm.velocities_rad_s > 0.0)
 
 
+@pytest.mark.parametrize("control_hz", [30.0, 29.97, 7.0, 20.0, 600.0])
+def test_a_step_takes_exactly_its_time_at_any_rate(control_hz: float) -> None:
+    arm = SimArm(control_hz, image_size=16)
+    for _ in range(10):
+        arm.step(arm.target_rad)
+    assert arm.time_s == pytest.approx(10.0 / control_hz, rel=1e-9)
+    # Physics never takes longer steps than those that the scene was made for.
+    assert arm.model.opt.timestep <= 0.0025 + 1e-12
+
+
+def test_rates_that_divide_400_hz_keep_the_steps_of_the_scene() -> None:
+    assert [SimArm(control_hz).model.opt.timestep for control_hz in (10.0, 20.0, 40.0, 400.0)] == [0.0025] * 4
+
+
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_commands_stay_inside_the_joint_limits(arm: SimArm, sign: float) -> None:
     arm.reset(PANDA.home_rad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -87,8 +88,7 @@ class SimNode(ManagedNode):
         self._arm = SimArm(tick_hz, size, cube=self._task.needs_cube)
         # Goals are posed and rendered by a second arm, so that the first one is never moved for it.
         self._goal_arm = SimArm(tick_hz, size, cube=self._task.needs_cube)
-        self._ticks_per_image = _whole("image_hz", tick_hz / self._image_hz(), f"divide tick_hz {tick_hz:g}")
-        _whole("tick_hz", 1.0 / (tick_hz * self._arm.model.opt.timestep), "divide the rate of physics, 400")
+        self._ticks_per_image = ticks_per_image(tick_hz, self._image_hz())
         self._goal_period_ticks = round(self._goal_period_s() * tick_hz)
         self._tick_hz, self._tick_ns = tick_hz, round(NS_PER_S / tick_hz)
         self._problems = draw_problems(self._task, self._goal_arm, self._seed())
@@ -180,13 +180,13 @@ class SimNode(ManagedNode):
         self._take("twist", info, lambda: Twist(message, self.time_ns))
 
     def _on_gripper(self, message: Float64, info: dict[str, Any]) -> None:
-        if info["source_timestamp"] >= self._not_before_ns and np.isfinite(message.data):
+        if not was_published_before(info, self._not_before_ns) and np.isfinite(message.data):
             self._inputs["gripper"].arrived(self.time_ns)
             self._gripper_m = gripper_opening_m(np.clip(message.data, -1.0, 1.0))
 
     def _take(self, name: str, info: dict[str, Any], parse: Callable[[], Command]) -> None:
         """Follow a command unless it is unsound or was published before the last reset."""
-        if info["source_timestamp"] < self._not_before_ns:
+        if was_published_before(info, self._not_before_ns):
             return
         source = self._inputs[name]
         source.arrived(self.time_ns)
@@ -265,7 +265,23 @@ class SimNode(ManagedNode):
         return values
 
 
-def _whole(name: str, ratio: float, right: str) -> int:
-    if abs(ratio - round(ratio)) > 1e-6 or ratio < 0.5:
-        raise ConfigError(f"parameter {name}: must {right}")
-    return round(ratio)
+def ticks_per_image(tick_hz: float, image_hz: float) -> int:
+    """How many ticks one frame takes.
+
+    Raises:
+        ConfigError: it is not a whole number.
+    """
+    ticks = round(tick_hz / image_hz)
+    if not ticks or not math.isclose(ticks * image_hz, tick_hz, rel_tol=1e-6):
+        raise ConfigError(f"parameter image_hz: must divide tick_hz {tick_hz:g}, got {image_hz:g}")
+    return ticks
+
+
+def was_published_before(info: dict[str, Any], time_ns: int) -> bool:
+    """Whether a message is older than a wall time; one counts as new whose middleware tells no time.
+
+    Args:
+        info: of the message, from rclpy. Where the middleware does not know when it was published, that is 0.
+        time_ns: the wall time.
+    """
+    return 0 < (info["source_timestamp"] or info["received_timestamp"]) < time_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import weakref
 from pathlib import Path
@@ -30,7 +31,8 @@ class SimArm:
     """The arm, its table and, if the task has one, a cube.
 
     Args:
-        control_hz: commands per second; one `step` advances 1 / control_hz seconds.
+        control_hz: commands per second; one `step` advances 1 / control_hz seconds, in equal steps of physics that are
+            no longer than the scene's own (2.5 ms).
         image_size: height and width of a camera frame, pixels.
         cameras: names of the cameras whose frames stand side by side in one image.
         cube: put a free cube (5 cm) on the table.
@@ -52,7 +54,8 @@ class SimArm:
         self.cameras = cameras
         self.has_cube = cube
         self.disturbance = Disturbance()
-        self._substeps = round(1.0 / control_hz / self.model.opt.timestep)
+        self._substeps = math.ceil(1.0 / control_hz / self.model.opt.timestep - 1e-6)  # a step too many by rounding
+        self.model.opt.timestep = 1.0 / control_hz / self._substeps
         self._tcp = self.model.site("tcp").id
         self._scratch = mujoco.MjData(self.model)
         self._renderer: mujoco.Renderer | None = None
