@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import joint_delta_space, random_model, small_model_config
 
 from lewm_ros.config import PlannerConfig
-from lewm_ros.model.checkpoint import load_checkpoint
+from lewm_ros.model import LeWorldModel
+from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.sim import SimArm, draw_problems, make_task
 from lewm_training.__main__ import main
-from lewm_training.judge.evaluate import evaluate_direct, wilson_interval
+from lewm_training.judge.evaluate import Episode, evaluate_direct, run_episode, wilson_interval
+from lewm_training.judge.evaluate_ros import summarise_goals
+from lewm_training.judge.goals import age_parameters, simulator_parameters
 from lewm_training.judge.processes import planner_config
 
 REPORT = {
@@ -62,8 +68,85 @@ def test_a_random_model_reaches_nothing_and_the_report_is_whole(checkpoint_path:
     assert report["final_distances_m"] == again["final_distances_m"]
 
 
+def test_the_last_block_ends_with_the_budget(arm: SimArm) -> None:
+    # Seven blocks of 18 steps are 126; the task allows 120, that is 6 s.
+    space = replace(joint_delta_space(), action_block=18)
+    model = LeWorldModel(replace(small_model_config(), action_dim=space.block_dim)).eval()
+    search = PlannerConfig(horizon=1, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
+    planner = RecedingHorizonPlanner(model.planning_model("fp32"), search, space, model.config.history)
+    task = make_task("reach")
+    episode = run_episode(Checkpoint(model, space), planner, arm, task, next(draw_problems(task, arm, seed=0)))
+    assert len(episode.plan_latency_s) == 7
+    assert arm.time_s == pytest.approx(6.0)
+
+
+def goal(final_distance_m: float, latency_s: float | None) -> dict:
+    """What the episode runner writes of a goal that is 0.2 m away."""
+    planned = latency_s is not None
+    return {
+        "start_distance_m": 0.2,
+        "final_distance_m": final_distance_m,
+        "plan_latency_p50_s": latency_s,
+        "plan_latency_p95_s": latency_s,
+        "plan_rate_hz": 4.0 * planned,
+        "command_rate_hz": 20.0 * planned,
+        "cycles": 120 * planned,
+        "missed_cycles": 3 * planned,
+        "real_time_factor": 1.0,
+    }
+
+
+def test_a_goal_without_a_plan_is_not_reached_and_has_no_latency() -> None:
+    random = [Episode(0.2, 0.2)] * 3
+    report = summarise_goals(make_task("reach"), [goal(0.01, 0.1), goal(0.2, None), goal(0.3, 0.3)], random)
+    assert (report["episodes"], report["successes"], report["goals_without_plan"]) == (3, 1, 1)
+    assert report["plan_latency_s"] == {"p50": pytest.approx(0.2), "p95": pytest.approx(0.3)}
+    assert report["missed_fraction"] == 6 / 240
+    assert report["final_distance_m"]["median"] == 0.2
+
+
+def test_without_any_plan_there_are_figures_nevertheless() -> None:
+    report = summarise_goals(make_task("reach"), [goal(0.2, None)] * 2, [Episode(0.2, 0.2)] * 2)
+    assert (report["success_rate"], report["goals_without_plan"], report["plan_rate_hz"]) == (0.0, 2, 0.0)
+    assert report["plan_latency_s"] == {"p50": None, "p95": None}
+    assert report["missed_fraction"] is None
+
+
+@pytest.mark.parametrize(
+    ("control_hz", "input_age_s", "plan_age_s"), [(20.0, 0.4, 2.0), (10.0, 0.4, 2.0), (2.0, 2.0, 10.0)]
+)
+def test_the_simulated_loop_suits_the_checkpoint(control_hz: float, input_age_s: float, plan_age_s: float) -> None:
+    checkpoint = Checkpoint(random_model(), replace(joint_delta_space(), control_hz=control_hz))
+    simulator = simulator_parameters(checkpoint)
+    assert (simulator["image_size"], simulator["image_hz"], simulator["tick_hz"]) == (32, control_hz, 2.0 * control_hz)
+    # Four steps without a frame, or blocks of five steps without a plan, at least what is shipped: 0.4 and 2 s.
+    ages = age_parameters(checkpoint.action_space)
+    assert ages == {"max_input_age_s": input_age_s, "max_plan_age_s": plan_age_s}
+
+
+def test_actions_that_no_arm_carries_out_are_refused() -> None:
+    space = replace(joint_delta_space(), kind="other")
+    with pytest.raises(CheckpointError, match="no arm here carries out"):
+        simulator_parameters(Checkpoint(random_model(), space))
+
+
 def test_the_shipped_search_is_the_one_of_the_node() -> None:
-    assert planner_config().samples >= planner_config().elites
+    rclpy = pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
+    from rclpy.context import Context
+    from rclpy.node import Node
+
+    from lewm_ros.nodes.parameters import Parameters
+    from lewm_ros.nodes.planner.settings import PlannerSettings
+
+    context = Context()
+    file = Path(__file__).parents[1] / "config" / "planner.yaml"
+    rclpy.init(args=["--ros-args", "--params-file", str(file)], context=context)
+    try:
+        node = Node("planner_node", context=context)
+        parameters = Parameters(node, lambda: False)
+        assert PlannerSettings(parameters).search() == planner_config()
+    finally:
+        rclpy.shutdown(context=context)
 
 
 def test_eval_writes_its_figures(checkpoint_path: Path, tmp_path: Path) -> None:

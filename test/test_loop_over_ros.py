@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import cv2
+import numpy as np
 import pytest
+from conftest import joint_delta_space, random_model, small_model_config
 
+from lewm_ros.config import PlannerConfig
+from lewm_ros.model import LeWorldModel
+from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lewm_training.__main__ import main
+from lewm_training.judge.goals import drive_goals
+from lewm_training.judge.processes import ProcessError, planner_config
 
 pytest.importorskip("rclpy", reason="no ROS 2: neither sourced nor installed with the extra 'ros'")
+
+
+@pytest.fixture(scope="module")
+def fast_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random tiny checkpoint with a camera and a rate that are not the simulator's own."""
+    config = small_model_config()
+    config = replace(config, encoder=replace(config.encoder, image_size=48))
+    checkpoint = Checkpoint(LeWorldModel(config).eval(), replace(joint_delta_space(), control_hz=40.0))
+    return save_checkpoint(checkpoint, tmp_path_factory.mktemp("checkpoint") / "fast")
 
 
 def test_the_demo_leaves_pictures_a_plot_and_a_video(
@@ -20,12 +38,27 @@ def test_the_demo_leaves_pictures_a_plot_and_a_video(
     assert "goal 1/1" in capsys.readouterr().out
     assert cv2.imread(str(tmp_path / "goal_1.png")) is not None
     assert cv2.imread(str(tmp_path / "run.png")) is not None
-    video = cv2.VideoCapture(str(tmp_path / "run.mp4"))
-    frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-    assert 30 <= frames <= 80  # six seconds at ten frames per second, fewer if the machine was busy
-    read, frame = video.read()
-    assert read
-    assert frame.shape == (384, 768, 3)  # camera and goal side by side, four times 96 pixels each
+    with av.open(str(tmp_path / "run.mp4")) as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+        assert video.streams.video[0].codec_context.name == "h264"
+    assert 30 <= len(frames) <= 80  # six seconds at ten frames per second, fewer if the machine was busy
+    assert frames[0].shape == (384, 768, 3)  # camera and goal side by side
+
+
+def test_camera_and_budget_are_the_checkpoints(fast_checkpoint: Path, tmp_path: Path) -> None:
+    search = PlannerConfig(horizon=1, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
+    (goal,) = drive_goals(str(fast_checkpoint), "reach", 1, 0, search, record=tmp_path)
+    assert goal["trace"]["time_s"][-1] == pytest.approx(3.0, abs=0.1), "120 control steps at 40 Hz"
+    with np.load(tmp_path / "goal_000.npz") as film:
+        assert film["frames"].shape[1:] == film["goal"].shape == (48, 48, 3)
+
+
+def test_a_node_that_cannot_start_is_said_at_once(checkpoint_path: Path) -> None:
+    slow = replace(load_checkpoint(checkpoint_path).action_space, control_hz=0.01)
+    path = save_checkpoint(Checkpoint(random_model(), slow), checkpoint_path.with_name("slow"))
+    with pytest.raises(ProcessError, match=r"sim_node: .*tick_hz out of range") as caught:
+        list(drive_goals(str(path), "reach", 1, 0, planner_config()))
+    assert "in vain" not in str(caught.value), "nobody waited for a service of the node"
 
 
 def test_eval_over_ros_reports_rates_and_the_same_start_as_the_direct_loop(

@@ -21,13 +21,12 @@ FRAME_PERIOD_NS = 100_000_000
 
 @dataclass
 class Episode:
-    """Everything observed from `start_ns` on, in simulated time."""
+    """Everything observed from `start_ns` on, in simulated time. `distance_m` is the newest distance."""
 
     index: int
     start_ns: int
     start_distance_m: float
     goal: Frame
-    distance_m: float = float("nan")
     trace_ns: list[int] = field(default_factory=list)
     trace_m: list[float] = field(default_factory=list)
     plan_ns: list[int] = field(default_factory=list)
@@ -36,6 +35,9 @@ class Episode:
     command_ns: list[int] = field(default_factory=list)
     frame_ns: list[int] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.distance_m = self.start_distance_m
 
     def add_distance(self, time_ns: int, distance_m: float) -> None:
         self.distance_m = distance_m

@@ -78,6 +78,7 @@ class EpisodeRunner(Node):
             (TwistStamped, "twist"),
         ):
             self.create_subscription(message, topic, self._on_command, RELIABLE)
+        self._film = film
         if film:
             self.create_subscription(Image, "image", self._on_image, NEWEST_FRAME)
         self._reset_sim = self.create_client(Trigger, f"{SIM}/reset")
@@ -102,6 +103,8 @@ class EpisodeRunner(Node):
         end_ns, started_s = self._time_ns + self._budget_ns, time.monotonic()
         self._wait(lambda: self._time_ns >= end_ns, f"poses on {SIM}/tcp_pose", self._budget_ns / NS_PER_S)
         real_time_factor = self._budget_ns / NS_PER_S / (time.monotonic() - started_s)
+        if self._film and not episode.frames:
+            raise EpisodeError(f"no frame came on image ({SIM}) in the goal's time")
         self._episode = self._planner = None
         self._call(self._stop_planner, Trigger.Request())
         self._wait(lambda: self._planner is not None and self._planner["state"] == "idle", f"{PLANNER} on /diagnostics")

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from lewm_ros.model.checkpoint import load_checkpoint
 from lewm_ros.sim import make_task
+from lewm_training.judge.goals import age_parameters, simulator_parameters
 from lewm_training.judge.machine import describe
 from lewm_training.judge.processes import NODES, ProcessError, last_words, run_nodes, start, stop
 
@@ -40,8 +42,10 @@ def bench_soak(checkpoint: str, minutes: float, seed: int) -> dict[str, Any]:
         see `report`.
 
     Raises:
+        CheckpointError: the checkpoint cannot be used, or no arm here carries out its actions.
         ProcessError: a node ended, or the arm never began to move.
     """
+    loaded = load_checkpoint(checkpoint)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         log, trace = folder / "diagnostics.jsonl", folder / "trace.json"
@@ -49,8 +53,10 @@ def bench_soak(checkpoint: str, minutes: float, seed: int) -> dict[str, Any]:
         shared = {"checkpoint": checkpoint, "use_sim_time": False}
         parameters = {
             "encoder_node": shared,
-            "planner_node": shared | {"seed": seed, "enable_on_activate": True, "trace_file": str(trace)},
-            "sim_node": {"task": TASK, "seed": seed, "goal_period_s": GOAL_PERIOD_S},
+            "planner_node": shared
+            | age_parameters(loaded.action_space)
+            | {"seed": seed, "enable_on_activate": True, "trace_file": str(trace)},
+            "sim_node": simulator_parameters(loaded) | {"task": TASK, "seed": seed, "goal_period_s": GOAL_PERIOD_S},
         }
         with run_nodes(parameters, folder) as nodes:
             command = [sys.executable, "-m", "lewm_ros.nodes.tools.diagnostics_log", "--out", str(log)]
@@ -94,12 +100,12 @@ def report(
         "minutes": minutes,
         "cycles": cycles,
         "missed_cycles": missed,
-        "missed_fraction": missed / cycles,
+        "missed_fraction": missed / cycles if cycles else None,
         "stops": [line["message"] for before, line in pairwise(planner) if _running(before) and not _running(line)],
         "plans": len(plans["plans"]),
         "plan_rate_hz": len(plans["plans"]) / (60.0 * minutes),
         "seconds_since_image": plans["seconds_since_image"],
-        "longest_image_to_command_s": max(times[-1] for times in plans["plans"]),
+        "longest_image_to_command_s": max((times[-1] for times in plans["plans"]), default=None),
         "memory_after_warm_up_mb": {name: round(samples[warm], 1) for name, samples in memory_mb.items()},
         "memory_growth_percent": {
             name: round(100.0 * (max(samples[warm:]) / samples[warm] - 1.0), 2) for name, samples in memory_mb.items()

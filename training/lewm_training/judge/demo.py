@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from lewm_ros.sim import make_task
 from lewm_training.judge.figures import plot_closed_loop, plot_goal
-from lewm_training.judge.processes import drive_goals, planner_config
+from lewm_training.judge.goals import drive_goals
+from lewm_training.judge.processes import planner_config
+from lewm_training.judge.video import write_video
 
-VIDEO_SCALE = 4
-"""Camera pixels are shown this many times as large."""
+VIDEO_SIDE_PX = 384
+"""Of the camera's picture and of the goal's, which stand side by side."""
 
 
 def run_demo(checkpoint: str, goals: int, seed: int, out: Path) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def run_demo(checkpoint: str, goals: int, seed: int, out: Path) -> dict[str, Any
         for number, (report, recording) in enumerate(zip(reports, recordings, strict=True), start=1):
             plot_goal(report, recording["start"], recording["goal"], recording["final"], out / f"goal_{number}.png")
         plot_closed_loop(reports, make_task("reach").success_m, out / "run.png")
-        _write_video(reports, recordings, out / "run.mp4")
+        write_video(_film(reports, recordings), _rate_hz(recordings), out / "run.mp4")
     return {
         "goals": goals,
         "reached": sum(report["success"] for report in reports),
@@ -51,27 +54,30 @@ def run_demo(checkpoint: str, goals: int, seed: int, out: Path) -> dict[str, Any
 
 def _line(report: dict[str, Any], goals: int) -> str:
     verdict = "reached" if report["success"] else "missed "
+    latency_s = report["plan_latency_p50_s"]
+    plans = f"plans {report['plan_rate_hz']:.1f} Hz  latency {1000 * latency_s:.0f} ms" if latency_s else "no plan"
     return (
         f"goal {report['index'] + 1}/{goals}  {verdict}  "
         f"distance {100 * report['start_distance_m']:5.1f} -> {100 * report['final_distance_m']:4.1f} cm  "
-        f"plans {report['plan_rate_hz']:.1f} Hz  latency {1000 * report['plan_latency_p50_s']:.0f} ms  "
-        f"commands {report['command_rate_hz']:.1f} Hz\n"
+        f"{plans}  commands {report['command_rate_hz']:.1f} Hz\n"
     )
 
 
-def _write_video(reports: list[dict[str, Any]], recordings: list[Any], path: Path) -> None:
-    """The live camera beside the goal image, frame by frame, as MP4."""
-    side = recordings[0]["goal"].shape[0] * VIDEO_SCALE
-    rate_hz = 1.0 / float(np.median(np.diff(recordings[0]["time_s"])))
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate_hz, (2 * side, side))
+def _film(reports: list[dict[str, Any]], recordings: list[Any]) -> Iterator[NDArray[np.uint8]]:
+    """The live camera beside the goal image, frame by frame."""
     for report, recording in zip(reports, recordings, strict=True):
-        goal = _enlarge(recording["goal"], side, f"goal {report['index'] + 1}")
+        goal = _enlarge(recording["goal"], f"goal {report['index'] + 1}")
         for frame in recording["frames"]:
-            video.write(np.concatenate([_enlarge(frame, side, "camera"), goal], axis=1))
-    video.release()
+            yield np.concatenate([_enlarge(frame, "camera"), goal], axis=1)
 
 
-def _enlarge(frame: NDArray[np.uint8], side: int, label: str) -> NDArray[np.uint8]:
-    """An RGB frame as a labelled BGR picture of the given side."""
-    picture = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), (side, side), interpolation=cv2.INTER_CUBIC)
+def _rate_hz(recordings: list[Any]) -> float:
+    """How many frames per second there are in most of the recordings."""
+    gaps_s = np.concatenate([np.diff(recording["time_s"]) for recording in recordings])
+    return 1.0 / float(np.median(gaps_s)) if len(gaps_s) else 1.0
+
+
+def _enlarge(frame: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:
+    """An RGB frame as a labelled picture of the video's size."""
+    picture = cv2.resize(frame, (VIDEO_SIDE_PX, VIDEO_SIDE_PX), interpolation=cv2.INTER_CUBIC)
     return cv2.putText(picture, label, (10, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (40, 40, 40), 2, cv2.LINE_AA)

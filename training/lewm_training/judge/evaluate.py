@@ -23,14 +23,11 @@ from lewm_training.collect.recording import JOINT_DELTA_LIMIT_RAD
 
 @dataclass
 class Episode:
-    """One goal: distances in m, the plans' latencies, and what was seen on the way."""
+    """One goal: how far away it was in the beginning and in the end, and how long each plan took."""
 
     start_distance_m: float
-    final_distance_m: float
+    final_distance_m: float = math.nan
     plan_latency_s: list[float] = field(default_factory=list)
-    distance_m: list[float] = field(default_factory=list)
-    cost: list[float] = field(default_factory=list)
-    surprise: list[float] = field(default_factory=list)
 
 
 def evaluate_direct(
@@ -68,13 +65,15 @@ def evaluate_direct(
     problems = draw_problems(task, arm, seed)
     for _ in (bar := tqdm(range(episodes), desc=f"evaluate {task_name}", unit="goal")):
         problem = next(problems)
-        reached.append(_run_episode(checkpoint, planner, arm, task, problem))
+        reached.append(run_episode(checkpoint, planner, arm, task, problem))
         random.append(_run_random(arm, task, problem, _random_rng(seed, len(random))))
         bar.set_postfix(reached=sum(e.final_distance_m <= task.success_m for e in reached))
     arm.close()
-    overrun = sum(latency > space.block_s for e in reached for latency in e.plan_latency_s)
-    report = summarise(task, reached, random)
-    return report | {
+    latencies_s = [latency_s for e in reached for latency_s in e.plan_latency_s]
+    overrun = sum(latency_s > space.block_s for latency_s in latencies_s)
+    return summarise(task, reached, random) | {
+        "plan_latency_s": {"p50": float(np.quantile(latencies_s, 0.5)), "p95": float(np.quantile(latencies_s, 0.95))},
+        "plan_rate_hz": len(latencies_s) / sum(latencies_s),
         "control_hz": space.control_hz,
         "missed_cycles": overrun * space.action_block,
         "cycles": task.budget_steps * episodes,
@@ -85,10 +84,9 @@ def evaluate_direct(
 
 
 def summarise(task: Task, reached: list[Episode], random: list[Episode]) -> dict[str, Any]:
-    """The figures that every transport reports."""
+    """What becomes of the goals, which every transport reports alike."""
     successes = sum(e.final_distance_m <= task.success_m for e in reached)
     by_chance = sum(e.final_distance_m <= task.success_m for e in random)
-    latencies = [latency for e in reached for latency in e.plan_latency_s]
     return {
         "task": task.name,
         "episodes": len(reached),
@@ -100,8 +98,6 @@ def summarise(task: Task, reached: list[Episode], random: list[Episode]) -> dict
         "start_distance_m": _spread([e.start_distance_m for e in reached]),
         "final_distance_m": _spread([e.final_distance_m for e in reached]),
         "random_final_distance_m": _spread([e.final_distance_m for e in random]),
-        "plan_latency_s": {"p50": float(np.quantile(latencies, 0.5)), "p95": float(np.quantile(latencies, 0.95))},
-        "plan_rate_hz": len(latencies) / sum(latencies),
         "final_distances_m": [round(e.final_distance_m, 4) for e in reached],
     }
 
@@ -120,26 +116,24 @@ def run_random_policy(task: Task, arm: SimArm, problems: list[Problem], seed: in
     return [_run_random(arm, task, problem, _random_rng(seed, i)) for i, problem in enumerate(problems)]
 
 
-def _run_episode(
+def run_episode(
     checkpoint: Checkpoint, planner: RecedingHorizonPlanner, arm: SimArm, task: Task, problem: Problem
 ) -> Episode:
+    """Close the loop for one goal; the last block is cut off where the task's budget of control steps ends."""
     task.show_goal(arm, problem)
     goal = encode_view(checkpoint, arm)
     task.start(arm, problem)
     planner.reset()
-    episode = Episode(task.distance_m(arm, problem), math.nan)
-    for block in range(task.budget_steps // planner.action_space.action_block):
+    episode = Episode(task.distance_m(arm, problem))
+    for block, step in enumerate(range(0, task.budget_steps, planner.action_space.action_block)):
         started = time.perf_counter()
-        surprise = planner.observe(block, encode_view(checkpoint, arm))
+        planner.observe(block, encode_view(checkpoint, arm))
         decision = planner.decide(block, goal, arm.positions_rad)
         episode.plan_latency_s.append(time.perf_counter() - started)
         planner.adopt(decision, first_free=block + 1)
-        episode.cost.append(decision.cost)
-        episode.surprise.append(math.nan if surprise is None else surprise.error)
-        for action in planner.actions(block):
+        for action in planner.actions(block)[: task.budget_steps - step]:
             apply_action(arm, planner.action_space.kind, action)
-            episode.distance_m.append(task.distance_m(arm, problem))
-    episode.final_distance_m = episode.distance_m[-1]
+    episode.final_distance_m = task.distance_m(arm, problem)
     return episode
 
 

@@ -8,8 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +16,7 @@ from lewm_ros.config import ConfigError, PlannerConfig, UserError, from_mapping,
 from lewm_training.judge.domains import own_domain
 
 NODES = ("encoder_node", "planner_node", "sim_node")
+PLANNER_FILE = "planner.yaml"
 STOP_S = 10.0
 
 
@@ -42,9 +41,9 @@ def config_folder() -> Path:
     places = [Path(__file__).resolve().parents[3] / "config"]
     places += [Path(prefix) / "share" / "lewm_ros" / "config" for prefix in prefixes if prefix]
     for place in places:
-        if (place / "planner.yaml").is_file():
+        if (place / PLANNER_FILE).is_file():
             return place
-    raise ConfigError(f"planner.yaml: not found in {', '.join(str(place) for place in places)}")
+    raise ConfigError(f"{PLANNER_FILE}: not found in {', '.join(str(place) for place in places)}")
 
 
 def planner_config(path: Path | None = None) -> PlannerConfig:
@@ -55,9 +54,13 @@ def planner_config(path: Path | None = None) -> PlannerConfig:
     """
     if path is not None:
         return from_mapping(PlannerConfig, read_yaml(path), str(path))
-    path = config_folder() / "planner.yaml"
-    (node,) = read_yaml(path).values()
-    return from_mapping(PlannerConfig, node["ros__parameters"]["planner"], f"{path}: planner")
+    return from_mapping(PlannerConfig, planner_parameters()["planner"], f"{config_folder() / PLANNER_FILE}: planner")
+
+
+def planner_parameters() -> dict[str, Any]:
+    """What is shipped for planner_node."""
+    (node,) = read_yaml(config_folder() / PLANNER_FILE).values()
+    return node["ros__parameters"]
 
 
 @contextlib.contextmanager
@@ -87,55 +90,6 @@ def run_nodes(
         yield nodes
 
 
-def drive_goals(
-    checkpoint: str,
-    task: str,
-    goals: int,
-    seed: int,
-    planner: PlannerConfig,
-    device: str = "auto",
-    record: Path | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Close the loop over ROS topics, goal by goal.
-
-    Args:
-        checkpoint: `default` or a path.
-        task: one of the simulator's tasks.
-        goals: how many.
-        seed: of the goals and of the planner.
-        planner: sizes of its search.
-        device: where the networks run.
-        record: folder for camera frames, one file per goal; none are kept if None.
-
-    Yields:
-        what `lewm_ros.nodes.tools.episode_runner` reports of each goal.
-
-    Raises:
-        ProcessError: a node ended or did not answer.
-    """
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        search = {f"planner.{key}": value for key, value in vars(planner).items()}
-        parameters = {
-            # On a machine that falls behind, simulated time does too; nodes that follow /clock still see fresh stamps.
-            "encoder_node": {"checkpoint": checkpoint, "device": device, "use_sim_time": True},
-            "planner_node": {"checkpoint": checkpoint, "device": device, "use_sim_time": True, "seed": seed, **search},
-            "sim_node": {"task": task, "seed": seed},
-        }
-        with run_nodes(parameters, folder) as nodes:
-            report = folder / "episodes.jsonl"
-            command = [sys.executable, "-m", "lewm_ros.nodes.tools.episode_runner"]
-            command += ["--task", task, "--goals", str(goals), "--out", str(report)]
-            command += ["--record", str(record)] if record else []
-            runner = start(command, nodes.environment, folder / "runner.log")
-            try:
-                yield from _follow(report, runner, goals)
-            finally:
-                stop(runner)
-            if runner.returncode:
-                raise ProcessError(last_words(folder))
-
-
 def ros_environment() -> dict[str, str]:
     """The environment of ROS processes that talk to this machine only, on a domain of their own unless one is set."""
     environment = dict(os.environ)
@@ -144,22 +98,6 @@ def ros_environment() -> dict[str, str]:
         environment["ROS_DOMAIN_ID"] = str(own_domain())
     environment["PYTHONUNBUFFERED"] = "1"
     return environment
-
-
-def _follow(report: Path, runner: subprocess.Popen[bytes], goals: int) -> Iterator[dict[str, Any]]:
-    """The report's lines as they are written, until all are there or the runner has ended."""
-    seen = 0
-    while seen < goals:
-        ended = runner.poll() is not None
-        lines = report.read_text().splitlines(keepends=True) if report.exists() else []
-        for line in lines[seen:]:
-            if line.endswith("\n"):
-                seen += 1
-                yield json.loads(line)
-        if ended:
-            return
-        time.sleep(0.1)
-    runner.wait(timeout=STOP_S)
 
 
 def start(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:

@@ -1,0 +1,125 @@
+"""Goals that are driven over ROS, by nodes whose parameters suit the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from lewm_ros.config import PlannerConfig
+from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
+from lewm_ros.robot.action_space import ActionSpace
+from lewm_training.judge.processes import (
+    STOP_S,
+    ProcessError,
+    last_words,
+    planner_parameters,
+    run_nodes,
+    start,
+    stop,
+)
+
+TICKS_PER_STEP = 2
+"""Of the simulator, so that joint states come more often than they are needed."""
+STEPS_PER_AGE = 4
+"""So many control steps without an input, or blocks without a plan, are not yet a fault."""
+
+
+def drive_goals(
+    checkpoint: str,
+    task: str,
+    goals: int,
+    seed: int,
+    planner: PlannerConfig,
+    device: str = "auto",
+    record: Path | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Close the loop over ROS topics, goal by goal.
+
+    Args:
+        checkpoint: `default` or a path.
+        task: one of the simulator's tasks.
+        goals: how many.
+        seed: of the goals and of the planner.
+        planner: sizes of its search.
+        device: where the networks run.
+        record: folder for camera frames, one file per goal; none are kept if None.
+
+    Yields:
+        what `lewm_ros.nodes.tools.episode_runner` reports of each goal.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or no arm here carries out its actions.
+        ProcessError: a node ended or did not answer.
+    """
+    loaded = load_checkpoint(checkpoint)
+    space = loaded.action_space
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        search = {f"planner.{key}": value for key, value in vars(planner).items()}
+        # On a machine that falls behind, simulated time does too; nodes that follow /clock still see fresh stamps.
+        shared = {"checkpoint": checkpoint, "device": device, "use_sim_time": True}
+        parameters = {
+            "encoder_node": shared,
+            "planner_node": shared | age_parameters(space) | {"seed": seed} | search,
+            "sim_node": simulator_parameters(loaded) | {"task": task, "seed": seed},
+        }
+        with run_nodes(parameters, folder) as nodes:
+            report = folder / "episodes.jsonl"
+            command = [sys.executable, "-m", "lewm_ros.nodes.tools.episode_runner"]
+            command += ["--task", task, "--goals", str(goals), "--control-hz", str(space.control_hz)]
+            command += ["--out", str(report)] + (["--record", str(record)] if record else [])
+            runner = start(command, nodes.environment, folder / "runner.log")
+            try:
+                yield from _follow(report, runner, nodes.processes.values(), goals)
+            finally:
+                stop(runner)
+            if runner.returncode:
+                raise ProcessError(last_words(folder))
+
+
+def simulator_parameters(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Parameters by which sim_node's camera and rates are those of a checkpoint.
+
+    Raises:
+        CheckpointError: no arm here carries out its actions.
+    """
+    checkpoint.require_arm()
+    control_hz = float(checkpoint.action_space.control_hz)
+    return {
+        "image_size": checkpoint.model.config.encoder.image_size,
+        "image_hz": control_hz,
+        "tick_hz": TICKS_PER_STEP * control_hz,
+    }
+
+
+def age_parameters(space: ActionSpace) -> dict[str, Any]:
+    """How old planner_node's inputs and plans may be: as shipped, or more for an action space that is slow."""
+    shipped = planner_parameters()
+    return {
+        "max_input_age_s": max(shipped["max_input_age_s"], STEPS_PER_AGE / space.control_hz),
+        "max_plan_age_s": max(shipped["max_plan_age_s"], STEPS_PER_AGE * space.block_s),
+    }
+
+
+def _follow(
+    report: Path, runner: subprocess.Popen[bytes], nodes: Collection[subprocess.Popen[bytes]], goals: int
+) -> Iterator[dict[str, Any]]:
+    """The report's lines as they are written, until all are there or a process has ended."""
+    seen = 0
+    while seen < goals:
+        ended = any(process.poll() is not None for process in (runner, *nodes))
+        lines = report.read_text().splitlines(keepends=True) if report.exists() else []
+        for line in lines[seen:]:
+            if line.endswith("\n"):
+                seen += 1
+                yield json.loads(line)
+        if ended:
+            return
+        time.sleep(0.1)
+    runner.wait(timeout=STOP_S)
