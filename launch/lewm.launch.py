@@ -11,10 +11,17 @@ from tempfile import NamedTemporaryFile
 
 import yaml
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+    Shutdown,
+)
+from launch.event_handlers import OnShutdown
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.parameter_descriptions import Parameter, ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 TOPICS = {
@@ -142,19 +149,19 @@ def use_fastdds_profile(context: LaunchContext) -> list[SetEnvironmentVariable]:
     return [SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile)]
 
 
-def start_nodes(context: LaunchContext) -> list[Node]:
+def start_nodes(context: LaunchContext) -> list[Node | RegisterEventHandler]:
     """Encoder and planner; if one of them ends, so does the other, since neither is of use alone. And who looks on."""
-    given, nodes = given_parameters(context), ["encoder_node", "planner_node"]
+    given, nodes = write_given_parameters(context), ["encoder_node", "planner_node"]
     if context.launch_configurations["composed"] == "true":
         processes = [start_process("encoder_and_planner", nodes, given)]
     else:
         processes = [start_process(name, [name], given) for name in nodes]
     if context.launch_configurations["view"] == "true":
         processes.append(start_process("view_node", ["view_node"], given, needed=False))
-    return processes
+    return [*processes, RegisterEventHandler(OnShutdown(on_shutdown=lambda *_: given.unlink(missing_ok=True)))]
 
 
-def start_process(executable: str, nodes: list[str], given_parameters: str, needed: bool = True) -> Node:
+def start_process(executable: str, nodes: list[str], given_parameters: Path, needed: bool = True) -> Node:
     """A process of these nodes; if one that is needed ends, so do the others.
 
     It gets no `name`, which would become the name of each of its nodes.
@@ -167,8 +174,8 @@ def start_process(executable: str, nodes: list[str], given_parameters: str, need
         namespace=LaunchConfiguration("namespace"),
         parameters=[
             *(LaunchConfiguration(name.replace("node", "params")) for name in nodes),
-            {"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)},
-            given_parameters,
+            Parameter("use_sim_time", LaunchConfiguration("use_sim_time"), value_type=bool),
+            str(given_parameters),
         ],
         remappings=remappings,
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
@@ -177,8 +184,11 @@ def start_process(executable: str, nodes: list[str], given_parameters: str, need
     )
 
 
-def given_parameters(context: LaunchContext) -> str:
-    """A new file with the launch arguments that are not empty, as parameters of the nodes that have them."""
+def write_given_parameters(context: LaunchContext) -> Path:
+    """A new file with the launch arguments that are not empty, as parameters of the nodes that have them.
+
+    Only a file can give parameters to one of several nodes in a process, in whatever namespace.
+    """
     sections = {}
     for node, types in PARAMETER_TYPES.items():
         values = {
@@ -189,4 +199,4 @@ def given_parameters(context: LaunchContext) -> str:
         sections[f"/**/{node}"] = {"ros__parameters": values}
     with NamedTemporaryFile("w", prefix="lewm_ros_", suffix=".yaml", delete=False) as file:
         yaml.safe_dump(sections, file)
-    return file.name
+    return Path(file.name)

@@ -9,7 +9,7 @@ from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shut
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.parameter_descriptions import Parameter
 from launch_ros.substitutions import FindPackageShare
 
 TOPICS = ("image", "goal_image", "joint_states", "joint_trajectory", "commands", "twist", "gripper")
@@ -50,12 +50,10 @@ def generate_launch_description() -> LaunchDescription:
                 namespace=LaunchConfiguration("namespace"),
                 parameters=[
                     LaunchConfiguration("sim_params"),
-                    {
-                        "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
-                        "task": ParameterValue(LaunchConfiguration("task"), value_type=str),
-                        "seed": ParameterValue(LaunchConfiguration("seed"), value_type=int),
-                        "goal_period_s": ParameterValue(LaunchConfiguration("goal_period_s"), value_type=float),
-                    },
+                    Parameter("autostart", LaunchConfiguration("autostart"), value_type=bool),
+                    Parameter("task", LaunchConfiguration("task"), value_type=str),
+                    Parameter("seed", LaunchConfiguration("seed"), value_type=int),
+                    Parameter("goal_period_s", LaunchConfiguration("goal_period_s"), value_type=float),
                 ],
                 remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
                 ros_arguments=["--log-level", LaunchConfiguration("log_level")],
