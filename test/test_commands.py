@@ -281,6 +281,11 @@ def from_hdf5() -> None:
     h5py.File(__file__)
 
 
+def from_hdf5_column() -> None:
+    with h5py.File("memory", "w", driver="core", backing_store=False) as file:
+        file["missing"]
+
+
 def from_arrow() -> None:
     pyarrow.array([1, "two"])
 
@@ -305,6 +310,7 @@ def from_memory() -> None:
     ("failing", "words"),
     [
         (from_hdf5, "file signature not found"),
+        (from_hdf5_column, "object 'missing' doesn't exist"),
         (from_arrow, "ArrowInvalid: Could not convert 'two'"),
         (from_yaml, "ParserError: "),
         (from_torch, "out of memory ("),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
+
 from lewm_ros.config import UserError
 
-LIBRARIES = ("av", "cv2", "h5py", "mujoco", "pyarrow", "rosbags", "safetensors", "torch", "yaml", "zstandard")
-"""Libraries whose own exceptions are about what they were given, not about how they were called."""
+READERS = ("av", "h5py", "pyarrow", "rosbags", "safetensors", "yaml")
+"""Libraries that read files: whatever they let out is about what they were given."""
+
+LIBRARIES = (*READERS, "cv2", "mujoco", "torch")
+"""Libraries whose own classes of exceptions are about what the user or the machine gave them."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")
 """What PyTorch says, in a RuntimeError, of memory that the CPU does not have."""
@@ -25,8 +30,18 @@ def explain(error: Exception) -> str:
     elif isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         reason = place + (error.strerror or text or type(error).__name__)
-    elif type(error).__module__.partition(".")[0] in LIBRARIES:
+    elif _package(type(error).__module__) in LIBRARIES or _package(_raised_in(error)) in READERS:
         reason = f"{type(error).__name__}: {text}"
     else:
         reason = ""
     return " ".join(reason.split())
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _raised_in(error: Exception) -> str:
+    """The module that raised the error."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return frames[-1][0].f_globals.get("__name__", "") if frames else ""
