@@ -10,7 +10,8 @@ from zlib import crc32
 
 import lz4.frame
 from recordings import TYPES, Message
-from rosbags.rosbag2.storage_mcap import zstd
+
+from lewm_training.data.formats.rosbag_mcap import zstd
 
 MAGIC = b"\x89MCAP0\r\n"
 COMPRESS = {"": bytes, "lz4": lz4.frame.compress, "zstd": zstd.compress}
