@@ -16,6 +16,7 @@ from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoi
 from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.sim import SimArm, draw_problems, make_task
 from lewm_training.__main__ import main
+from lewm_training.judge.demo import goal_line
 from lewm_training.judge.evaluate import Episode, evaluate_direct, run_episode, wilson_interval
 from lewm_training.judge.evaluate_ros import summarise_goals
 from lewm_training.judge.goals import age_parameters, simulator_parameters
@@ -110,6 +111,14 @@ def test_without_any_plan_there_are_figures_nevertheless() -> None:
     assert (report["success_rate"], report["goals_without_plan"], report["plan_rate_hz"]) == (0.0, 2, 0.0)
     assert report["plan_latency_s"] == {"p50": None, "p95": None}
     assert report["missed_fraction"] is None
+
+
+def test_a_goal_without_a_plan_has_its_line() -> None:
+    shown = {"index": 1, "success": False}
+    assert goal_line(goal(0.2, None) | shown, 3) == (
+        "goal 2/3  missed   distance  20.0 -> 20.0 cm  no plan  commands 0.0 Hz\n"
+    )
+    assert "plans 4.0 Hz  latency 100 ms  commands" in goal_line(goal(0.2, 0.1) | shown, 3)
 
 
 @pytest.mark.parametrize(

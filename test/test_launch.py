@@ -102,6 +102,14 @@ def test_launch_arguments_set_parameters_that_the_nodes_declare() -> None:
     assert strings(parameters) - {"sim_params"} <= declared_parameters("sim_node")
 
 
+@pytest.mark.parametrize("file", LAUNCH_FILES, ids=lambda file: file.name)
+def test_no_parameters_are_given_as_a_mapping(file: Path) -> None:
+    # launch_ros writes a mapping to a temporary file, which it leaves behind.
+    for call in calls(file, "Node"):
+        (parameters,) = (word.value for word in call.keywords if word.arg == "parameters")
+        assert not [node for node in ast.walk(parameters) if isinstance(node, ast.Dict)]
+
+
 def test_launch_files_remap_topics_that_the_nodes_have() -> None:
     topics = ast.literal_eval(constant(ROOT / "launch/lewm.launch.py", "TOPICS"))
     assert set(topics) >= set(ast.literal_eval(constant(ROOT / "launch/sim.launch.py", "TOPICS")))

@@ -248,7 +248,7 @@ class SimNode(ManagedNode):
         if errors:
             return Status.error("; ".join(errors))
         if self._slipped_s > 0.0:
-            return Status.warn("simulated time is behind the wall clock; give the other nodes use_sim_time")
+            return Status.warn("simulated time is behind the wall clock; set use_sim_time on the other nodes")
         return Status.ok("simulating")
 
     def values(self) -> dict[str, Any]:

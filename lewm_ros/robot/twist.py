@@ -15,15 +15,15 @@ UNBOUNDED = 1e6
 
 @dataclass(frozen=True)
 class TwistLimits:
-    """Largest velocity and acceleration of each of the `AXES`: m/s and m/s2 along x, y, z, rad/s and rad/s2 about them."""
+    """Largest velocity and acceleration of each of the `AXES`: in m/s and m/s2, for rotations in rad/s and rad/s2."""
 
     velocity: tuple[float, ...]
     acceleration: tuple[float, ...] = ACCELERATION
 
     def make_filter(self, control_hz: float) -> SafetyFilter:
-        """A filter for the way of the hand (6,), in m and rad, which may lead anywhere.
+        """A filter for the hand's displacement (6,), in m and rad, which is not bounded itself.
 
-        To the filter every axis is a joint: what it calls rad is m for the first three.
+        It treats every axis as a joint: what it calls rad is m for the first three.
         """
         axes = JointLimits(
             joint_names=AXES,

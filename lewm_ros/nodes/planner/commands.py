@@ -42,8 +42,8 @@ MAX_LAG = 0.1
 class CommandOutput(ABC):
     """Adds actions to a target, and sends what the safety filter makes of it. Actions are (n, 7), one per step.
 
-    Target and path are positions of the J joints, or the way of the hand along and about its J = 6 axes. What actions
-    of `ee_delta` hold for the gripper goes out on `gripper`, -1 open to +1 closed.
+    Targets and paths are positions of the J joints, or displacements of the hand along and about J = 6 axes. What
+    actions of `ee_delta` hold for the gripper goes out on `gripper`, -1 open to +1 closed.
 
     Args:
         node: publishes.

@@ -1,4 +1,4 @@
-"""A camera that is not there: publishes a moving test picture, to measure what becomes of it.
+"""A stand-in for a camera: publishes a moving test picture, to measure what arrives of it.
 
     python -m lewm_ros.nodes.tools.camera --frames 180 --rate-hz 20 [--reliable] [--compressed]
 

@@ -35,7 +35,7 @@ def run_demo(checkpoint: str, goals: int, seed: int, out: Path) -> dict[str, Any
         folder = Path(temporary)
         for report in drive_goals(checkpoint, "reach", goals, seed, planner_config(), record=folder):
             reports.append(report)
-            sys.stdout.write(_line(report, goals))
+            sys.stdout.write(goal_line(report, goals))
             sys.stdout.flush()
         recordings = [np.load(path) for path in sorted(folder.glob("*.npz"))]
         for number, (report, recording) in enumerate(zip(reports, recordings, strict=True), start=1):
@@ -52,7 +52,8 @@ def run_demo(checkpoint: str, goals: int, seed: int, out: Path) -> dict[str, Any
     }
 
 
-def _line(report: dict[str, Any], goals: int) -> str:
+def goal_line(report: dict[str, Any], goals: int) -> str:
+    """What is said of a goal when its time is over."""
     verdict = "reached" if report["success"] else "missed "
     latency_s = report["plan_latency_p50_s"]
     plans = f"plans {report['plan_rate_hz']:.1f} Hz  latency {1000 * latency_s:.0f} ms" if latency_s else "no plan"

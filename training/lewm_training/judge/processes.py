@@ -123,4 +123,4 @@ def last_words(folder: Path) -> str:
     for log in sorted(folder.glob("*.log")):
         lines = log.read_text(errors="replace").strip().splitlines()
         words += [f"{log.stem}: {lines[-1]}"] if lines else []
-    return "; ".join(words) or "a node ended without a word"
+    return "; ".join(words) or "a node ended and said nothing"
