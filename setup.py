@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 PACKAGE = "lewm_ros"
 # The lower ends are those that `make test-oldest` runs the suite with.
 IK = ["mink>=1.1"]
-ROSBAG = ["rosbags>=0.10.9", "backports.zstd>=1.0; python_version < '3.14'", "lz4>=4.4"]
+ROSBAG = ["rosbags>=0.10.9", "backports.zstd>=1.0; python_version < '3.14'", "lz4>=4.4.4"]
 TEST = ["hypothesis>=6.100", "pytest>=8.0", *IK, *ROSBAG]
 # The reference, to compare with. Those after `transformers` are imported by its environments, but not declared.
 PEER = [
