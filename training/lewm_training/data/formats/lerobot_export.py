@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from lewm_training.data import DatasetError, EpisodeDataset
 from lewm_training.data.formats import lerobot_layout as layout
+from lewm_training.data.locking import exclusive_new
 
 CAMERA = "observation.images.camera"
 STATE = "observation.state"
@@ -41,27 +43,42 @@ def export_data(source: Path, out: Path) -> dict[str, Any]:
     `observation.images.camera`.
 
     Raises:
-        DatasetError: the dataset cannot be opened, or its rate is not a whole number, which the format needs.
+        DatasetError: the dataset cannot be opened, its rate is not a whole number, which the format needs, or two
+            columns would have the same name.
+        OutputError: the folder exists, or another process writes it.
     """
     dataset = EpisodeDataset.open(source)
-    fps = dataset.meta.get("control_hz", 0)
-    if not fps or fps != int(fps):
+    fps = dataset.meta.get("control_hz")
+    if not isinstance(fps, int | float) or fps <= 0 or not float(fps).is_integer():
         raise DatasetError(f"{source}: control_hz is {fps or 'not known'}; LeRobot needs a whole number")
-    beside = out.with_name(f"{out.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    (beside / layout.EPISODES).mkdir(parents=True)
-    with _Tables(beside, dataset) as tables, _Videos(beside, int(fps)) as videos:
-        for episode in tqdm(range(len(dataset.lengths)), desc="export", unit="episode"):
-            place = tables.write(episode) | videos.write(dataset.pixels[dataset.rows(episode)])
-            tables.note(episode, place)
-    _write_meta(beside, dataset, int(fps), tables.task)
-    os.replace(beside, out)
+    _refuse_equal_names(source, dataset)
+    with _new_folder(out) as folder:
+        (folder / layout.EPISODES).mkdir(parents=True)
+        with _Tables(folder, dataset) as tables, _Videos(folder, int(fps)) as videos:
+            for episode in tqdm(range(len(dataset.lengths)), desc="export", unit="episode"):
+                place = tables.write(episode) | videos.write(dataset.pixels[dataset.rows(episode)])
+                tables.note(episode, place)
+        _write_meta(folder, dataset, int(fps), tables.task)
     return {
         "dataset": str(out),
         "episodes": len(dataset.lengths),
         "control_steps": len(dataset.pixels),
         "bytes": sum(file.stat().st_size for file in out.rglob("*") if file.is_file()),
     }
+
+
+@contextlib.contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder that takes the name `out` once it is complete; until then it stands beside, and is removed on errors."""
+    with exclusive_new(out):
+        beside = out.with_name(f"{out.name}.writing")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        try:
+            yield beside
+            os.replace(beside, out)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def _features(dataset: EpisodeDataset, fps: int) -> dict[str, Any]:
@@ -93,12 +110,18 @@ def _features(dataset: EpisodeDataset, fps: int) -> dict[str, Any]:
 
 def _columns(dataset: EpisodeDataset) -> dict[str, tuple[str, NDArray[Any]]]:
     """LeRobot's name -> this project's name and column; time stamps are LeRobot's own."""
-    names = {"action": "action", "proprio": STATE}
-    return {
-        names.get(column, f"observation.{column}"): (column, values)
-        for column, values in dataset.columns.items()
-        if column != "timestamp_s"
-    }
+    return {_renamed(name): (name, values) for name, values in dataset.columns.items() if name != "timestamp_s"}
+
+
+def _renamed(column: str) -> str:
+    return {"action": "action", "proprio": STATE}.get(column, f"observation.{column}")
+
+
+def _refuse_equal_names(source: Path, dataset: EpisodeDataset) -> None:
+    taken = {CAMERA: "pixels"}
+    for column in dataset.columns:
+        if column != (other := taken.setdefault(_renamed(column), column)):
+            raise DatasetError(f"{source}: columns '{other}' and '{column}' would both be '{_renamed(column)}'")
 
 
 class _Tables:
@@ -131,7 +154,7 @@ class _Tables:
         if self._writer is None:
             self._path = self._folder / layout.DATA_PATH.format(**place)
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._path, table.schema, compression="snappy")
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="snappy", write_page_checksum=True)
         self._writer.write_table(table)
         return {f"data/{name}": value for name, value in place.items()}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 VERSION = "v3.0"
+CONVERTER = "lerobot.scripts.convert_dataset_v21_to_v30"
+"""The module of LeRobot that makes v3.0 of v2.1."""
 
 INFO = "meta/info.json"
 STATS = "meta/stats.json"
@@ -25,4 +27,7 @@ DEFAULT_FEATURES = {
     "index": {"dtype": "int64", "shape": [1], "names": None},
     "task_index": {"dtype": "int64", "shape": [1], "names": None},
 }
+FRAME_TOLERANCE = 0.45
+"""By how much of a frame's period two times of the same frame may differ; from half of it on it could be the next."""
+
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
