@@ -129,12 +129,9 @@ class JointGuard:
             excess = np.abs(positions_rad - last[1]) - self._factor * elapsed_s * np.array(self.limits.velocity_rad_s)
             if excess.max() > self._slack_rad:
                 _, wraps = find_wrap(np.stack([last[1], positions_rad]), names)
-                joint = names[int(np.argmax(excess))]
-                self._jump = stamp_ns, (
-                    f"{wraps}; limit it to less than a turn"
-                    if wraps
-                    else f"joint '{joint}' jumped further than it can move; are there several publishers?"
-                )
+                leap = f"joint '{names[int(np.argmax(excess))]}' jumped further than it can move"
+                hint = "limit it to less than a turn" if wraps else "are there several publishers?"
+                self._jump = stamp_ns, f"{wraps or leap}; {hint}"
         if self._jump is not None and 0 <= stamp_ns - self._jump[0] < self._hold_s * NS_PER_S:
             raise ValueError(self._jump[1])
         return positions_rad
