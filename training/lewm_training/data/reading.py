@@ -71,7 +71,7 @@ class EpisodeDataset:
             DatasetError: the file is missing, incomplete or not HDF5, lacks a column, or an episode is bad.
         """
         path = Path(path)
-        with open_hdf5(path) as file:
+        with open_hdf5(path) as file, damage_named(path):
             if INCOMPLETE in file.attrs:
                 raise DatasetError(f"{path}: was never finished; run the command that writes it again")
             for name in ("pixels", "action"):
@@ -82,8 +82,7 @@ class EpisodeDataset:
             checked = (name for name in CHECKED_COLUMNS if find_column(file, name) is not None)
             lengths, offsets = read_index(file, ("pixels", *checked))
             meta = read_meta(file, len(lengths))
-            with damage_named(path):
-                pixels, columns = _open_columns(file)
+            pixels, columns = _open_columns(file)
         dataset = cls(path, pixels, columns, lengths, offsets, meta, skip_bad)
         for episode in range(len(lengths)):
             dataset._check(episode)
@@ -231,8 +230,7 @@ def _read_whole_numbers(file: h5py.File, name: str, largest: int) -> NDArray[np.
     column = require_column(file, name)
     if column.size != len(column) or len(column) > largest:
         raise DatasetError(f"{file.filename}: '{name}' has the shape {column.shape}, expected one number per episode")
-    with damage_named(Path(file.filename)):
-        values = column[:].reshape(-1)
+    values = column[:].reshape(-1)
     wrong = np.flatnonzero(~((values >= 0) & (values <= largest) & (np.trunc(values) == values)))
     if len(wrong):
         raise DatasetError(

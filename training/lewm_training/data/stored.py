@@ -44,7 +44,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 @contextlib.contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """What h5py raises inside becomes a DatasetError.
+    """What h5py raises inside, where a file is looked through, becomes a DatasetError.
 
     Raises:
         DatasetError: the file is damaged.
@@ -59,11 +59,9 @@ def damage_named(path: Path) -> Iterator[None]:
 
 def find_column(file: h5py.File, name: str) -> h5py.Dataset | None:
     """The member that is an array of numbers with a row per control step, or might be; None if there is none."""
-    with damage_named(Path(file.filename)):
-        member = file.get(name)
-        if isinstance(member, h5py.Dataset) and member.shape and member.dtype.kind in NUMBERS:
-            return member
-    return None
+    member = file.get(name)
+    is_column = isinstance(member, h5py.Dataset) and member.shape and member.dtype.kind in NUMBERS
+    return member if is_column else None
 
 
 def require_column(file: h5py.File, name: str, hint: str = "") -> h5py.Dataset:
@@ -75,9 +73,8 @@ def require_column(file: h5py.File, name: str, hint: str = "") -> h5py.Dataset:
     column = find_column(file, name)
     if column is not None:
         return column
-    with damage_named(Path(file.filename)):
-        names = list(file)
-        kind = "is no column of numbers" if name in file else "is missing"
+    names = list(file)
+    kind = "is no column of numbers" if name in file else "is missing"
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     raise DatasetError(f"{file.filename}: column '{name}' {kind}; found {', '.join(names[:NAMES_SHOWN])}{more}{hint}")
 

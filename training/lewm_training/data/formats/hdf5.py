@@ -20,7 +20,7 @@ from lewm_training.data.fingerprint import fingerprint
 from lewm_training.data.formats.declaration import Declaration, read_declaration, refuse_radians
 from lewm_training.data.frames import StoredFrames
 from lewm_training.data.reading import read_index
-from lewm_training.data.stored import StoredColumn, open_hdf5, require_column
+from lewm_training.data.stored import StoredColumn, damage_named, open_hdf5, require_column
 from lewm_training.data.writing import Episode, import_episodes
 
 EXAMPLE = "config/hdf5.yaml"
@@ -38,32 +38,31 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
     declaration = read_declaration(config, EXAMPLE)
     if declaration.control_hz is None:
         raise ConfigError(f"{config}: missing key 'control_hz'; the file does not say it")
-    with open_hdf5(source) as file:
+    with open_hdf5(source) as file, damage_named(source):
         names = set(declaration.source_columns.values())
         for name in (declaration.pixels, *names):
             require_column(file, name)
         lengths, offsets = read_index(file, (declaration.pixels, *names))
         frames = StoredFrames(source, declaration.pixels)
         columns = {name: StoredColumn(source, column) for name, column in declaration.source_columns.items()}
-        if declaration.state:
-            refuse_radians(declaration, _readable(columns["proprio"], lengths, offsets), str(source))
+    if declaration.state:
+        refuse_radians(declaration, _readable(columns["proprio"], lengths, offsets), str(source))
 
-        def episodes() -> Iterator[tuple[str, Callable[[], Episode]]]:
-            for number, (length, offset) in enumerate(zip(lengths.tolist(), offsets.tolist(), strict=True)):
-                rows = slice(offset, offset + length)
-                yield str(number), lambda rows=rows: _read(columns, frames, declaration, rows)
+    def episodes() -> Iterator[tuple[str, Callable[[], Episode]]]:
+        for number, (length, offset) in enumerate(zip(lengths.tolist(), offsets.tolist(), strict=True)):
+            rows = slice(offset, offset + length)
+            yield str(number), lambda rows=rows: _read(columns, frames, declaration, rows)
 
-        settings = {"format": "hdf5", "source": str(source.resolve()), **dataclasses.asdict(declaration)}
-        meta = declaration.meta(declaration.control_hz)
-        return import_episodes(
-            out,
-            [(fingerprint([source]), episodes())],
-            settings,
-            meta,
-            declaration.minimum_steps,
-            skip_bad,
-            len(lengths),
-        )
+    settings = {"format": "hdf5", "source": str(source.resolve()), **dataclasses.asdict(declaration)}
+    return import_episodes(
+        out,
+        [(fingerprint([source]), episodes())],
+        settings,
+        declaration.meta(declaration.control_hz),
+        declaration.minimum_steps,
+        skip_bad,
+        len(lengths),
+    )
 
 
 def _readable(column: StoredColumn, lengths: NDArray[np.int64], offsets: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
