@@ -64,7 +64,8 @@ def split_episodes(dataset: EpisodeDataset, provenance: dict[str, Any], frames: 
         return np.sort(rng.choice(rows, min(count, len(rows)), replace=False))
 
     train, validation = choose(rest[stopping:], 4 * frames), choose(rest[:stopping], frames)
-    return ProbeSplit(train, validation, choose(test, frames), test, unseen=len(held_out) > 0 and _is_same(dataset, provenance))
+    unseen = len(held_out) > 0 and _is_same(dataset, provenance)
+    return ProbeSplit(train, validation, choose(test, frames), test, unseen)
 
 
 def held_out_episodes(
