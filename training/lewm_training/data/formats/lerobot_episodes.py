@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import reprlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,7 @@ def list_episodes(rows: Sequence[Mapping[str, Any]], camera: str | None, fps: fl
         except EpisodeError as error:
             faults[number] = error
     complete = set(numbers) == set(range(total)) if isinstance(total, int) and total == len(numbers) else False
-    misplaced, video_frames = _follow_videos(listed, fps, max(numbers) if complete else None)
+    misplaced, video_frames = _follow_videos(listed, set(faults), fps, max(numbers) if complete else None)
     faults = misplaced | faults
     for number, times in Counter(numbers).items():
         if times > 1:
@@ -145,7 +145,7 @@ def _check_lengths(episode: ListedEpisode, row: Mapping[str, Any], fps: float) -
 
 
 def _follow_videos(
-    listed: Mapping[int, ListedEpisode], fps: float, last: int | None
+    listed: Mapping[int, ListedEpisode], doubtful: Collection[int], fps: float, last: int | None
 ) -> tuple[dict[int, EpisodeError], dict[FileNumber, int]]:
     """Lay the episodes of each video file one after the other.
 
@@ -154,6 +154,7 @@ def _follow_videos(
 
     Args:
         listed: the episodes by number.
+        doubtful: numbers of those whose length is not certain.
         fps: frames per second.
         last: number of the last episode of all, if that is known.
 
@@ -179,6 +180,7 @@ def _follow_videos(
             )
         ends[place], last_in[place] = expected + episode.length, number
     known = {place for place, number in last_in.items() if number == last or number + 1 in listed}
+    known -= {listed[number].video.place for number in doubtful if number in listed and listed[number].video}
     return faults, {place: round(end) for place, end in ends.items() if place in known}
 
 
