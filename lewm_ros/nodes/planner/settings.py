@@ -100,7 +100,9 @@ class PlannerSettings:
         self.tip_link = declare(
             "tip_link", "panda_hand_tcp", f"the end effector, if the limits come from {FROM_DESCRIPTION}"
         )
-        self.base_frame = declare("base_frame", "panda_link0", "the arm's base in TF; ~/paths and twists are given in it")
+        self.base_frame = declare(
+            "base_frame", "panda_link0", "the arm's base in TF; ~/paths and twists are given in it"
+        )
         self.show_paths = declare(
             "show_paths",
             0,
