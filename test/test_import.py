@@ -135,6 +135,15 @@ def test_missing_and_present_files_are_one_line(tmp_path: Path, capsys: pytest.C
     assert "--to hdf5: can only be imported" in capsys.readouterr().err
 
 
+def test_a_file_that_was_never_finished_is_not_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write_foreign(tmp_path / "theirs.h5"), tmp_path / "ours.h5"
+    with h5py.File(source, "r+") as file:
+        file.attrs["incomplete"] = True  # as a writer of this project leaves it that is killed
+    assert lewm("import", "--from", "hdf5", source, "--out", out, "--config", declare(tmp_path)) == 2
+    assert "theirs.h5: was never finished" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def parts_of(out: Path) -> list[Path]:
     """Finished episodes that wait for the rest."""
     return sorted(out.with_name(f"{out.name}.parts").glob("*.h5"))

@@ -20,7 +20,6 @@ from lewm_training.data.fingerprint import DIGITS
 from lewm_training.data.frames import Frames, MappedFrames, StoredFrames
 from lewm_training.data.meta import read_meta
 from lewm_training.data.stored import StoredColumn, damage_named, find_column, open_hdf5, require_column
-from lewm_training.data.writing import INCOMPLETE
 
 INDEX_COLUMNS = ("ep_len", "ep_offset")
 CHECKED_COLUMNS = ("action", "proprio", "timestamp_s")
@@ -72,8 +71,6 @@ class EpisodeDataset:
         """
         path = Path(path)
         with open_hdf5(path) as file, damage_named(path):
-            if INCOMPLETE in file.attrs:
-                raise DatasetError(f"{path}: was never finished; run the command that writes it again")
             for name in ("pixels", "action"):
                 require_column(file, name, IMPORT_HINT)
             if len(file["action"].shape) != 2:

@@ -19,6 +19,9 @@ Rows = int | slice | NDArray[np.int64]
 NUMBERS = "fiub"
 """Kinds of types that are numbers."""
 
+INCOMPLETE = "incomplete"
+"""Attribute of a file of this project that is being written."""
+
 NAMES_SHOWN = 20
 
 
@@ -27,7 +30,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """A file opened for reading.
 
     Raises:
-        DatasetError: it is missing, a folder, cut short or no HDF5.
+        DatasetError: it is missing, a folder, cut short, no HDF5, or was never finished.
     """
     try:
         file = h5py.File(path, "r")
@@ -39,6 +42,9 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         refuse_lfs_pointer(path)
         raise DatasetError(f"{path}: not a whole HDF5 file ({_one_line(error)}){_import_hint(path)}") from None
     with file:
+        with damage_named(path):
+            if INCOMPLETE in file.attrs:
+                raise DatasetError(f"{path}: was never finished; run the command that writes it again")
         yield file
 
 

@@ -18,9 +18,7 @@ from tqdm import tqdm
 
 from lewm_training.data.checks import DatasetError, EpisodeError, SkippableError, check_episode
 from lewm_training.data.locking import exclusive_new
-
-INCOMPLETE = "incomplete"
-"""Attribute of a file that is being written."""
+from lewm_training.data.stored import INCOMPLETE
 
 SETTINGS = "settings.json"
 """Among finished episodes: what they were made with."""
