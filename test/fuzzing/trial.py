@@ -26,6 +26,9 @@ PROGRESS = re.compile(r"\[(\d+:)?\d\d:\d\d[<,]")
 CURSOR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 """What moves the cursor from one bar to the next."""
 
+PICTURES = re.compile(r"libpng |Corrupt JPEG data|\[ ?(WARN|ERROR):")
+"""What C libraries themselves say of a picture's bytes, which none of their callers can keep from them."""
+
 SKIPPING = 0.3
 """Share of mutants that are imported with --skip-bad."""
 
@@ -149,7 +152,8 @@ def call(arguments: Sequence[str], folder: Path) -> Run:
                 os.close(descriptor)
             sys.stdout, sys.stderr = streams
     text = CURSOR.sub("", caught.read_text(encoding="utf-8", errors="replace")).replace("\r", "\n")
-    lines = [line for line in text.splitlines() if line.strip() and not PROGRESS.search(line)]
+    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if not PROGRESS.search(line) and not PICTURES.match(line)]
     if status == 0:
         lines = [line for line in lines if "Traceback" in line]
     return Run(status, lines, trace)
