@@ -39,7 +39,7 @@ demo: $(INSTALLED) ## drive the simulated arm to five goal images; pictures, a p
 test: $(INSTALLED) ## run the test suite
 	@$(BIN)/pytest
 
-test-oldest: ## run it with the oldest versions that setup.py admits, in .venv-oldest
+test-oldest: ## run it with the oldest versions that setup.py admits, in .venv-oldest; a quarter of an hour on two cores
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest VERSIONS="$(OLDEST)" NEWEST=12
 
 faults: $(INSTALLED) ## run the fault table against real nodes; three minutes on a machine that does nothing else

@@ -51,7 +51,7 @@ setup(
         "safetensors>=0.4.3",
         "tensorboard>=2.17",
         "timm>=1.0.9",
-        "torch>=2.6",
+        "torch>=2.8",
         "tqdm>=4.66",
     ],
     extras_require={

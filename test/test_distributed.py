@@ -77,6 +77,7 @@ def step_in_one_of_two(rank: int, folder: str) -> None:
         outcomes[name] = outcome(model, {term: ranks.total(value) for term, value in terms.items()})
     if ranks.is_first:
         torch.save(outcomes, f"{folder}/outcomes.pt")
+    del objective  # the last to let go of a group waits for its threads, and they may wait for Python's lock
     dist.destroy_process_group()
 
 

@@ -53,10 +53,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         dataset = EpisodeDataset.open(options.dataset, options.skip_bad)
         with joined_ranks(device_of(options)) as (ranks, device):
             trainer = Trainer(config, dataset, options.out, options.seed, device, ranks)
-            checkpoint = trainer.run(options.until)
+            checkpoint, held_out = trainer.run(options.until), trainer.held_out
+            del trainer  # the last to let go of a group waits for its threads, and they may wait for Python's lock
     if not ranks.is_first:
         return {}
-    pictures = draw_run_pictures(checkpoint, dataset, trainer.held_out, options.out, options.seed)
+    pictures = draw_run_pictures(checkpoint, dataset, held_out, options.out, options.seed)
     return {
         "run": str(options.out),
         "checkpoint": str(options.out / "model.json"),
