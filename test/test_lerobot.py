@@ -416,6 +416,21 @@ def test_video_files_that_were_exchanged_are_refused(tmp_path: Path, monkeypatch
     assert_rows_are_right(import_folder(tmp_path / "folder", skip_bad=True), [17])
 
 
+def test_frames_of_an_episode_that_cannot_be_placed_are_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first says that it is in the file of the second, which does not say where it is: 13 frames are over."""
+    monkeypatch.setattr(lerobot_layout, "VIDEO_FILE_MB", 0)
+    source = write_toy(tmp_path / "toy.h5", [toy_columns(n, steps, 32) for n, steps in enumerate(LENGTHS)])
+    lerobot.export_data(source, tmp_path / "folder")
+
+    def move(rows: Rows) -> None:
+        rows[0][f"{CAMERA}/file_index"], rows[1][f"{CAMERA}/file_index"] = 1, -1
+
+    edit_episodes(tmp_path / "folder", move)
+    assert_rows_are_right(import_folder(tmp_path / "folder", skip_bad=True), [17])
+
+
 def test_only_the_camera_that_is_read_is_checked(folder: Path) -> None:
     def add_camera(rows: Rows) -> None:
         for row in rows:

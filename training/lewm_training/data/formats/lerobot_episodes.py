@@ -17,6 +17,8 @@ from lewm_training.data.formats.lerobot_layout import EPISODES, FRAME_TOLERANCE
 
 INDICES = ("dataset_from_index", "dataset_to_index")
 OPTIONAL = ("tasks", *INDICES)
+HIGHEST_NUMBER = 2**53
+"""Up to which floats hold every whole number."""
 LONGEST_S = 1e9
 """No video is longer."""
 
@@ -65,11 +67,12 @@ class Listing:
 
     Args:
         episodes: each, or why it cannot be used, by its number in ascending order.
-        video_frames: how many frames a video file holds, where no episode can lie in it that is not listed.
+        video_frames: how many frames a video file can hold; without those in which episodes can lie of which nothing is
+            known.
     """
 
     episodes: Mapping[int, ListedEpisode | EpisodeError]
-    video_frames: Mapping[FileNumber, int]
+    video_frames: Mapping[FileNumber, Collection[int]]
 
 
 def column_names_of(camera: str | None) -> list[str]:
@@ -95,16 +98,21 @@ def list_episodes(rows: Sequence[Mapping[str, Any]], camera: str | None, fps: fl
         if name not in OPTIONAL and not any(name in row for row in rows):
             raise EpisodeError(f"{EPISODES} has no column '{name}'")
     listed: dict[int, ListedEpisode] = {}
+    lengths: dict[int, int] = {}
     faults: dict[int, EpisodeError] = {}
     numbers = [_whole(row, "episode_index") for row in rows]
     for number, row in zip(numbers, rows, strict=True):
         try:
+            lengths[number] = _whole(row, "length", 1)
             listed[number] = _parse(number, row, camera)
             _check_lengths(listed[number], row, fps)
         except EpisodeError as error:
             faults[number] = error
-    complete = set(numbers) == set(range(total)) if isinstance(total, int) and total == len(numbers) else False
-    misplaced, video_frames = _follow_videos(listed, set(faults), fps, max(numbers) if complete else None)
+    complete = total == len(numbers) and set(numbers) == set(range(len(numbers)))
+    misplaced, video_frames = _follow_videos(listed, lengths, max(numbers) if complete else None, fps)
+    for number in faults.keys() & listed.keys():
+        if video := listed[number].video:
+            video_frames.pop(video.place, None)  # its length is not certain
     faults = misplaced | faults
     for number, times in Counter(numbers).items():
         if times > 1:
@@ -145,48 +153,70 @@ def _check_lengths(episode: ListedEpisode, row: Mapping[str, Any], fps: float) -
 
 
 def _follow_videos(
-    listed: Mapping[int, ListedEpisode], doubtful: Collection[int], fps: float, last: int | None
-) -> tuple[dict[int, EpisodeError], dict[FileNumber, int]]:
+    listed: Mapping[int, ListedEpisode], lengths: Mapping[int, int], last: int | None, fps: float
+) -> tuple[dict[int, EpisodeError], dict[FileNumber, set[int]]]:
     """Lay the episodes of each video file one after the other.
 
-    Frames that belong to none may only stand where a number is missing in the list, or after its end if it is not known
-    to be complete.
+    Args:
+        listed: episodes by number.
+        lengths: of these, and of those of which nothing else is known.
+        last: number of the last episode of all, if that is known.
+        fps: frames per second.
+
+    Returns:
+        Why those cannot be used that do not begin where the ones before them end, and how many frames each file can
+        hold, as far as that is known.
+    """
+    misplaced: dict[int, EpisodeError] = {}
+    ends: dict[FileNumber, tuple[int, float]] = {}
+    for number in sorted(listed):
+        video = listed[number].video
+        if video is None:
+            continue
+        begin, (_, end) = video.begin_s * fps, ends.get(video.place, (0, 0.0))
+        gaps = _gaps(number, -1, listed, lengths, last)
+        right = max(end, begin) if gaps is None else min((end + gap for gap in gaps), key=lambda at: abs(at - begin))
+        if abs(begin - right) > FRAME_TOLERANCE:
+            misplaced[number] = EpisodeError(
+                f"its video begins at {video.begin_s:.6g} s, the episodes before it in the file end at "
+                f"{end / fps:.6g} s,"
+            )
+        ends[video.place] = number, right + listed[number].length
+    frames = {}
+    for place, (number, end) in ends.items():
+        gaps = _gaps(number, 1, listed, lengths, last)
+        if gaps is not None:
+            frames[place] = {round(end) + gap for gap in gaps}
+    return misplaced, frames
+
+
+def _gaps(
+    number: int, step: int, listed: Mapping[int, ListedEpisode], lengths: Mapping[int, int], last: int | None
+) -> set[int] | None:
+    """How many frames can lie next to an episode because it is not known where its neighbours are.
 
     Args:
-        listed: the episodes by number.
-        doubtful: numbers of those whose length is not certain.
-        fps: frames per second.
+        number: the episode's.
+        step: -1 for those before it, 1 for those after it.
+        listed: the episodes that lie elsewhere.
+        lengths: of all whose length is known.
         last: number of the last episode of all, if that is known.
 
     Returns:
-        Why those cannot be used that do not begin where the ones before them end, and how many frames the files hold
-        whose end is known.
+        None if it can be any number of frames.
     """
-    faults: dict[int, EpisodeError] = {}
-    ends: dict[FileNumber, float] = {}
-    last_in: dict[FileNumber, int] = {}
-    for number in sorted(listed):
-        episode = listed[number]
-        if episode.video is None:
-            continue
-        place, begin = episode.video.place, episode.video.begin_s * fps
-        expected = ends.get(place, 0.0)
-        if number > 0 and number - 1 not in listed:
-            expected = max(expected, begin)
-        if abs(begin - expected) > FRAME_TOLERANCE:
-            faults[number] = EpisodeError(
-                f"its video begins at {episode.video.begin_s:.6g} s, the episodes before it in the file end at "
-                f"{expected / fps:.6g} s,"
-            )
-        ends[place], last_in[place] = expected + episode.length, number
-    known = {place for place, number in last_in.items() if number == last or number + 1 in listed}
-    known -= {listed[number].video.place for number in doubtful if number in listed and listed[number].video}
-    return faults, {place: round(end) for place, end in ends.items() if place in known}
+    gaps, total = {0}, 0
+    while (number := number + step) >= 0 and number not in listed and (last is None or number <= last):
+        if number not in lengths:
+            return None
+        total += lengths[number]
+        gaps.add(total)
+    return gaps
 
 
 def _whole(row: Mapping[str, Any], name: str, lowest: int = 0) -> int:
     value = _number(row, name)
-    if not float(value).is_integer() or value < lowest:
+    if not float(value).is_integer() or not lowest <= value <= HIGHEST_NUMBER:
         raise EpisodeError(f"{EPISODES}: {name} is {value}, expected a whole number from {lowest} on,")
     return int(value)
 

@@ -84,7 +84,7 @@ class LeRobotFolder:
             rows = _read_episodes(path, column_names_of(filmed))
             listing = list_episodes(rows, filmed, fps, info.get("total_episodes"))
         except EpisodeError as error:
-            raise DatasetError(f"{path}: {error}") from None
+            raise DatasetError(f"{path}: {error.reason.rstrip(',')}") from None
         _check_totals(path, info, list(listing.episodes.values()))
         return cls(path, camera, float(fps), features, templates, listing)
 
@@ -111,14 +111,15 @@ class LeRobotFolder:
                 `meta/info.json` says.
         """
         path = self._file("data_path", episode.data)
-        rows = np.arange(episode.length)
-        expected = {"frame_index": rows, "timestamp": rows / self.fps}
-        tolerances = {"timestamp": FRAME_TOLERANCE / self.fps}
+        numbered = ["frame_index", "timestamp"]
         if episode.first_index is not None and "index" in column_names(path):
-            expected["index"] = episode.first_index + rows
-        table = read_table(path, list(dict.fromkeys([*expected, *names])), episode.number)
-        for name, right in expected.items():
-            _check_row_numbers(to_array(table[name], name), right, name, tolerances.get(name, 0.0))
+            numbered.append("index")
+        table = read_table(path, list(dict.fromkeys([*numbered, *names])), episode.number)
+        rows = np.arange(len(table))
+        expected = {"frame_index": rows, "timestamp": rows / self.fps, "index": (episode.first_index or 0) + rows}
+        for name in numbered:
+            tolerance = FRAME_TOLERANCE / self.fps if name == "timestamp" else 0.0
+            _check_row_numbers(to_array(table[name], name), expected[name], name, tolerance)
         if len(table) != episode.length:
             raise EpisodeError(f"{path.name} holds {len(table)} of its {episode.length} rows")
         columns = {name: to_array(table[name], name) for name in names}
@@ -141,8 +142,8 @@ class LeRobotFolder:
         if self._video is None or self._video.path != path:
             self._video = Video(path)
         count, frames = self._video.frame_count, self.listing.video_frames.get(episode.video.place)
-        if frames not in (None, count):
-            raise EpisodeError(f"{path} has {count} frames, its episodes have {frames} rows,")
+        if frames is not None and count not in frames:
+            raise EpisodeError(f"{path} has {count} frames, its episodes have {min(frames)} rows,")
         first = self._video.find(episode.video.begin_s, episode.length, self.fps)
         yield from self._video.frames(first, episode.length)
 
@@ -195,19 +196,17 @@ class LeRobotFolder:
 
 def _read_info(path: Path) -> dict[str, Any]:
     file = path / INFO
-    try:
+    if file.is_file():
         refuse_lfs_pointer(file)
+    try:
         info = json.loads(file.read_text(encoding="utf-8"))
-    except DatasetError:
-        raise
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not a LeRobot dataset, {INFO} cannot be read ({short(error)})") from None
     if not isinstance(info, dict):
         raise DatasetError(f"{file}: expected a mapping, got {reprlib.repr(info)}")
     version = info.get("codebase_version")
     if not isinstance(version, str) or not version.startswith("v3."):
-        hint = f"; python -m {CONVERTER} converts v2.1"
-        raise DatasetError(f"{path}: LeRobot {version}, expected {VERSION}{hint}")
+        raise DatasetError(f"{path}: LeRobot {short(version)}, expected {VERSION}; python -m {CONVERTER} converts v2.1")
     fps, features = info.get("fps"), info.get("features")
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0.0 < fps <= HIGHEST_FPS:
         raise DatasetError(f"{file}: fps is {reprlib.repr(fps)}, expected a number above 0")
@@ -264,11 +263,10 @@ def _check_totals(path: Path, info: Mapping[str, Any], episodes: Sequence[Listed
 
 
 def _check_row_numbers(values: NDArray[Any], expected: NDArray[Any], name: str, tolerance: float) -> None:
-    """Check a column that follows from the number of the row; rows missing at the end are not looked for."""
+    """Raise EpisodeError where a column is not what follows from the number of the row."""
     if values.ndim != 1:
         raise EpisodeError(f"{name} has {values.shape[1]} numbers per row")
-    count = min(len(values), len(expected))
-    astray = np.flatnonzero(~(np.abs(values[:count].astype(np.float64) - expected[:count]) <= tolerance))
+    astray = np.flatnonzero(~(np.abs(values.astype(np.float64) - expected) <= tolerance))
     if len(astray):
         row = int(astray[0])
         digits = 6 if tolerance else 15

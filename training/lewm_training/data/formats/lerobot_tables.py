@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def read_table(path: Path, names: Sequence[str], episode: int | None = None) -> 
         raise EpisodeError(f"{short(path)}: no such file")
     refuse_lfs_pointer(path)
     filters = None if episode is None else [("episode_index", "=", episode)]
-    try:
+    with _reading(path):
         found = pq.read_schema(path).names
         for name in names if episode is None else (*names, "episode_index"):
             if found.count(name) != 1:
@@ -46,10 +47,6 @@ def read_table(path: Path, names: Sequence[str], episode: int | None = None) -> 
         return pq.read_table(
             path, columns=list(names), filters=filters, partitioning=None, page_checksum_verification=True
         )
-    except (OSError, ValueError, pa.ArrowException) as error:
-        if isinstance(error, EpisodeError):
-            raise
-        raise EpisodeError(f"{path}: cannot be read ({short(error)})") from None
 
 
 def column_names(path: Path) -> list[str]:
@@ -66,10 +63,8 @@ def to_rows(table: pa.Table, path: Path) -> list[dict[str, Any]]:
     Raises:
         EpisodeError: a value has none, such as text that is not UTF-8.
     """
-    try:
+    with _reading(path):
         return table.to_pylist()
-    except (ValueError, OverflowError, pa.ArrowException) as error:
-        raise EpisodeError(f"{path}: cannot be read ({short(error)})") from None
 
 
 def to_array(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
@@ -103,6 +98,17 @@ def short(words: object) -> str:
     """The first line of a library's message, cut to what fits into a line."""
     line = next(iter(str(words).splitlines()), "") or type(words).__name__
     return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 3] + "..."
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Errors of the library are the episode's."""
+    try:
+        yield
+    except EpisodeError:
+        raise
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
+        raise EpisodeError(f"{path}: cannot be read ({short(error)})") from None
 
 
 def _plain(values: pa.Array) -> pa.Array:

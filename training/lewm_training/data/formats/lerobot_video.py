@@ -94,7 +94,7 @@ class Video:
                 if not container.streams.video:
                     raise EpisodeError(f"{self.path}: has no video")
                 yield container, container.streams.video[0]
+        except EpisodeError:
+            raise
         except (OSError, ValueError, MemoryError, av.FFmpegError) as error:
-            if isinstance(error, EpisodeError):
-                raise
             raise EpisodeError(f"{self.path} cannot be decoded ({short(error)})") from None
