@@ -517,7 +517,7 @@ def test_an_info_file_that_is_no_mapping_is_named(folder: Path, text: str) -> No
     "types",
     [
         {"action": pa.large_list(pa.float64()), "observation.state": pa.list_(pa.float32())},
-        {"action": pa.list_(pa.float64(), 7), "observation.state": pa.list_view(pa.float32())},
+        {"action": pa.list_(pa.float64(), 7), "observation.state": pa.large_list(pa.float32())},
         {"frame_index": pa.float64(), "index": pa.uint16(), "episode_index": pa.int8(), "timestamp": pa.float64()},
         {"frame_index": pa.dictionary(pa.int8(), pa.int64()), "index": pa.decimal128(20, 3)},
         {"frame_index": pa.list_(pa.int64(), 1), "timestamp": pa.list_(pa.float32())},
