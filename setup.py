@@ -48,7 +48,7 @@ setup(
         "numpy>=1.26.4,<2.3",
         "opencv-python-headless>=4.10.0.84,<5",
         "pyyaml>=6.0.1",
-        "safetensors>=0.4.3",
+        "safetensors>=0.8.0",
         "tensorboard>=2.17",
         "timm>=1.0.9",
         "torch>=2.8",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from lewm_ros.robot.action_space import ActionSpace
 from lewm_ros.robot.arm import PANDA
 from lewm_training.judge.domains import own_domain
 
+# What runs in the background ignores SIGINT, and so would the commands that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Nodes of this run, in this process and in those that it starts, meet each other and no one else.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(own_domain())
