@@ -32,7 +32,7 @@ setup(
     license="Apache-2.0",
     packages=[*find_packages(include=[PACKAGE, f"{PACKAGE}.*"]), *find_packages("training")],
     package_dir={"lewm_training": "training/lewm_training"},
-    package_data={PACKAGE: ["assets/*"]},
+    package_data={PACKAGE: ["assets/*", "assets/tasks/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

@@ -19,20 +19,23 @@ from launch.actions import (
     Shutdown,
 )
 from launch.event_handlers import OnShutdown
+from launch.some_substitutions_type import SomeSubstitutionsType
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import Parameter, ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+Remappings = list[tuple[str, SomeSubstitutionsType]]
+
 TOPICS = {
-    "image": "camera frames (sensor_msgs/Image); compressed ones are read from IMAGE/compressed",
-    "goal_image": "the view to bring about (sensor_msgs/Image, transient local)",
+    "image": "frames of the only camera (sensor_msgs/Image); compressed ones are read from IMAGE/compressed",
+    "goal_image": "the view to bring about of the only camera (sensor_msgs/Image, transient local)",
     "joint_states": "measured positions (sensor_msgs/JointState)",
     "robot_description": "URDF that the limits are read from, if limits:=robot_description (std_msgs/String)",
     "joint_trajectory": "commands for joint_trajectory_controller (trajectory_msgs/JointTrajectory)",
     "commands": "commands for forward_command_controller (std_msgs/Float64MultiArray)",
     "twist": "commands for MoveIt Servo (geometry_msgs/TwistStamped)",
-    "gripper": "gripper commands of ee_delta checkpoints (std_msgs/Float64, -1 open, +1 closed)",
+    "gripper": "gripper commands of checkpoints that have one (std_msgs/Float64, -1 open, +1 closed)",
 }
 
 PARAMETERS = {
@@ -127,6 +130,12 @@ def generate_launch_description() -> LaunchDescription:
                 for name, text in PARAMETERS.items()
             ),
             *(DeclareLaunchArgument(name, default_value=name, description=text) for name, text in TOPICS.items()),
+            DeclareLaunchArgument(
+                "cameras",
+                default_value="",
+                description="frames of several cameras as 'NAME=TOPIC NAME=TOPIC', by their names in the checkpoint; "
+                "those that are not given are read from NAME/image; goal images from NAME/goal_image",
+            ),
             OpaqueFunction(function=use_fastdds_profile),
             OpaqueFunction(function=start_nodes),
         ]
@@ -151,23 +160,24 @@ def use_fastdds_profile(context: LaunchContext) -> list[SetEnvironmentVariable]:
 
 def start_nodes(context: LaunchContext) -> list[Node | RegisterEventHandler]:
     """Encoder and planner; if one of them ends, so does the other, since neither is of use alone. And who looks on."""
+    remappings = topic_remappings(context.launch_configurations["cameras"])
     given, nodes = write_given_parameters(context), ["encoder_node", "planner_node"]
     if context.launch_configurations["composed"] == "true":
-        processes = [start_process("encoder_and_planner", nodes, given)]
+        processes = [start_process("encoder_and_planner", nodes, given, remappings)]
     else:
-        processes = [start_process(name, [name], given) for name in nodes]
+        processes = [start_process(name, [name], given, remappings) for name in nodes]
     if context.launch_configurations["view"] == "true":
-        processes.append(start_process("view_node", ["view_node"], given, needed=False))
+        processes.append(start_process("view_node", ["view_node"], given, remappings, needed=False))
     return [*processes, RegisterEventHandler(OnShutdown(on_shutdown=lambda *_: given.unlink(missing_ok=True)))]
 
 
-def start_process(executable: str, nodes: list[str], given_parameters: Path, needed: bool = True) -> Node:
+def start_process(
+    executable: str, nodes: list[str], given_parameters: Path, remappings: Remappings, needed: bool = True
+) -> Node:
     """A process of these nodes; if one that is needed ends, so do the others.
 
     It gets no `name`, which would become the name of each of its nodes.
     """
-    remappings = [(name, LaunchConfiguration(name)) for name in TOPICS]
-    remappings.append(("image/compressed", [LaunchConfiguration("image"), "/compressed"]))
     return Node(
         package="lewm_ros",
         executable=executable,
@@ -182,6 +192,28 @@ def start_process(executable: str, nodes: list[str], given_parameters: Path, nee
         output="screen",
         on_exit=Shutdown(reason=f"{executable} has ended") if needed else None,
     )
+
+
+def topic_remappings(cameras: str) -> Remappings:
+    """Where the arguments say that topics are; see `camera_remappings` for the cameras and the errors."""
+    remappings: Remappings = [(name, LaunchConfiguration(name)) for name in TOPICS]
+    remappings.append(("image/compressed", [LaunchConfiguration("image"), "/compressed"]))
+    return remappings + camera_remappings(cameras)
+
+
+def camera_remappings(cameras: str) -> list[tuple[str, str]]:
+    """Where the frames of cameras come from that are given as 'NAME=TOPIC NAME=TOPIC'.
+
+    Raises:
+        ValueError: they are given otherwise.
+    """
+    remappings = []
+    for camera in cameras.split():
+        name, _, topic = camera.partition("=")
+        if not (name and topic):
+            raise ValueError(f"cameras: expected NAME=TOPIC, got '{camera}'")
+        remappings += [(f"{name}/image{suffix}", f"{topic}{suffix}") for suffix in ("", "/compressed")]
+    return remappings
 
 
 def write_given_parameters(context: LaunchContext) -> Path:

@@ -11,7 +11,7 @@ from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
 TOPICS = {
-    "image": ("/image", "camera frames: sensor_msgs/Image, or a CompressedImage, which is much smaller"),
+    "image": ("/image", "frames of the camera, or of several, separated by spaces: Image or CompressedImage"),
     "joint_states": ("/joint_states", "measured positions (sensor_msgs/JointState)"),
     "command": ("", "what moves the arm (JointTrajectory, Float64MultiArray or TwistStamped); empty: not recorded"),
     "gripper": ("", "gripper commands beside a TwistStamped (std_msgs/Float64); empty: not recorded"),

@@ -32,7 +32,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "sim_params",
                 default_value=PathJoinSubstitution([FindPackageShare("lewm_ros"), "config", "sim.yaml"]),
-                description="parameter file of sim_node",
+                description="parameter file of sim_node, for example with other cameras",
             ),
             DeclareLaunchArgument("task", default_value="reach", description="reach, push or pick_place"),
             DeclareLaunchArgument("seed", default_value="0", description="of the sequence of goals"),

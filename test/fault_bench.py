@@ -26,9 +26,10 @@ from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.model.checkpoint import load_checkpoint
-from lewm_ros.nodes.conversions import embedding_to_image, ns_to_stamp, rgb_to_image
+from lewm_ros.nodes.conversions import matrix_to_image, ns_to_stamp, rgb_to_image
+from lewm_ros.nodes.image_transport import camera_topics
 from lewm_ros.nodes.qos import LATCHED
-from lewm_ros.observation.stamps import NS_PER_S
+from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.limits import JointLimits, load_limits
 
@@ -38,6 +39,8 @@ CONTROL_HZ = 20.0
 TICK_S = 0.0125
 TICKS_PER_STATE = 2
 TICKS_PER_FRAME = 4
+PHASE_NS = 10_000_000
+"""How much later than the first camera the second one takes its frames."""
 RAMP_S = 0.3
 LATELY_S = 0.2
 PAUSE_S = 0.12
@@ -132,8 +135,15 @@ class FaultBench(Probe):
         super().__init__(self.processes)
         self._checkpoint, self._interface, self._sim_time = checkpoint, interface, sim_time
         create = self.node.create_publisher
-        self.images, self.joint_states = create(Image, "image", 10), create(JointState, "joint_states", 10)
-        self.goals, self.model_info = create(Image, "goal_image", LATCHED), create(String, "model_info", LATCHED)
+        inputs = load_checkpoint(checkpoint).inputs
+        cameras, self._has_finger = [camera.name for camera in inputs.cameras], bool(inputs.vectors)
+        self.images, *self._partners = [create(Image, topic, 10) for topic in camera_topics(cameras).values()]
+        goals = [create(Image, topic, LATCHED) for topic in camera_topics(cameras, "goal_image").values()]
+        self.goals, *self._partner_goals = goals
+        self.joint_states, self.model_info = (
+            create(JointState, "joint_states", 10),
+            create(String, "model_info", LATCHED),
+        )
         self._clock, self._estop = create(Clock, "/clock", 10), create(Bool, "planner_node/estop", 10)
         self._other_camera, self._other_arm = create(Image, "image", 10), create(JointState, "joint_states", 10)
         self._other_encoder = create(Image, "embedding", 10)
@@ -181,7 +191,9 @@ class FaultBench(Probe):
     def mend(self) -> None:
         """End every fault of what the bench sends."""
         self.camera: Callable[[Image], Iterable[Image]] = lambda frame: [frame]
+        self.partner: Callable[[Image], Iterable[Image]] = lambda frame: [frame]
         self.joints: Callable[[JointState], Iterable[JointState]] = lambda state: [state]
+        self.finger: Callable[[JointState], Iterable[JointState]] = lambda state: [state]
         self.other_camera = self.other_arm = False
         self.scene_rad: Array | None = None
         self.other_encoder: Array | None = None
@@ -210,7 +222,9 @@ class FaultBench(Probe):
 
     def show_goal(self, size: tuple[int, int] = (32, 32), phase: float = 1.0) -> None:
         """A picture of this height and width as the goal."""
-        self.goals.publish(rgb_to_image(picture(PANDA.home_rad + phase, *size), self.header()))
+        header = self.header()
+        for place, goals in enumerate((self.goals, *self._partner_goals)):
+            goals.publish(rgb_to_image(picture(PANDA.home_rad + phase + place, *size), header))
 
     def withdraw_goal(self) -> None:
         self.goals.publish(Image(header=self.header()))
@@ -328,17 +342,25 @@ class FaultBench(Probe):
         if self._ticks % TICKS_PER_STATE == 0:
             for state in self.joints(self._joint_state(self.position_rad)):
                 self.joint_states.publish(state)
+            if self._has_finger:
+                for state in self.finger(JointState(header=self.header(), name=["finger"], position=[0.04])):
+                    self.joint_states.publish(state)
         elif self.other_arm:
             self._other_arm.publish(self._joint_state(self.position_rad + 0.5))
         if self._ticks % TICKS_PER_FRAME == 0:
             scene_rad = self.position_rad if self.scene_rad is None else self.scene_rad
-            for frame in self.camera(rgb_to_image(picture(scene_rad), self.header())):
+            header = self.header()
+            for frame in self.camera(rgb_to_image(picture(scene_rad), header)):
                 self.images.publish(frame)
+            for partner in self._partners:
+                later = Header(stamp=ns_to_stamp(stamp_to_ns(header.stamp) + PHASE_NS), frame_id="partner")
+                for frame in self.partner(rgb_to_image(picture(self.position_rad + 1.0), later)):
+                    partner.publish(frame)
         elif self._ticks % TICKS_PER_FRAME == TICKS_PER_FRAME // 2:
             if self.other_camera:
                 self._other_camera.publish(rgb_to_image(picture(self.position_rad + 1.0), self.header()))
             if self.other_encoder is not None:
-                self._other_encoder.publish(embedding_to_image(self.other_encoder, self.header()))
+                self._other_encoder.publish(matrix_to_image(self.other_encoder[np.newaxis], self.header()))
 
     def _joint_state(self, positions_rad: Array) -> JointState:
         return JointState(header=self.header(), name=list(PANDA.joint_names), position=positions_rad.tolist())

@@ -15,7 +15,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
-from lewm_ros.nodes.conversions import embedding_to_image
+from lewm_ros.nodes.conversions import matrix_to_image
 from lewm_ros.nodes.qos import LATCHED
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.kinematics import franka_kinematics
@@ -68,7 +68,7 @@ class Arm(Probe):
     def embedding(self) -> Image:
         header = JointState().header
         header.stamp = self.node.get_clock().now().to_msg()
-        return embedding_to_image(self._random.normal(size=16).astype(np.float32), header)
+        return matrix_to_image(self._random.normal(size=(1, 16)).astype(np.float32), header)
 
     def _tick(self) -> None:
         message = self.embedding()

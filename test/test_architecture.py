@@ -1,29 +1,52 @@
-"""The arrows: config <- robot <- {model, planning, sim}, observation <- {nodes, training}; only nodes knows ROS."""
+"""The arrows between the parts, the absence of circles, and what only some files may know: ROS, and the Panda."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 
-MAY_IMPORT = {
+LIBRARY = {
     "config": set(),
     "robot": {"config"},
-    "model": {"config", "robot"},
-    "planning": {"config", "robot"},
-    "sim": {"config", "robot"},
     "observation": {"config", "robot"},
-    "nodes": {"config", "robot", "model", "planning", "sim", "observation"},
-    "training": {"config", "robot", "model", "planning", "sim", "observation"},
+    "model": {"config", "robot", "observation"},
+    "planning": {"config", "robot", "observation"},
+    "environments": {"config", "robot", "observation"},
+    "nodes": {"config", "robot", "observation", "model", "planning", "environments"},
 }
+TRAINING = {
+    "data": set(),
+    "collect": {"data"},
+    "judge": {"data"},
+    "learn": {"data", "collect", "judge"},
+    "bench": {"data", "collect", "judge", "learn"},
+    "commands": {"data", "collect", "judge", "learn", "bench"},
+    "__main__": {"data", "commands"},
+}
+MAY_IMPORT = {f"lewm_ros.{part}": {f"lewm_ros.{other}" for other in known} for part, known in LIBRARY.items()} | {
+    f"lewm_training.{job}": {f"lewm_training.{other}" for other in known}
+    | {f"lewm_ros.{part}" for part in LIBRARY if part != "nodes"}
+    for job, known in TRAINING.items()
+}
+"""Of every part, the other parts that it may import."""
+
 MODULES = sorted(file for folder in ("lewm_ros", "training") for file in (ROOT / folder).rglob("*.py"))
 WITHOUT_ROS = [file for file in MODULES if "nodes" not in file.parts]
+
+PANDA = ("lewm_ros/nodes/", "lewm_ros/environments/panda/", "lewm_ros/robot/arm.py")
+"""What may know that an arm has seven joints, and which action space it is that a name stands for."""
+
+SPACES = ("joint_delta", "ee_delta")
+NAMERS = (*PANDA, "lewm_ros/robot/arm_actions.py")
 
 
 IMPORT_WITHOUT_ROS = """
@@ -45,11 +68,9 @@ def is_ros(top: str) -> bool:
 
 
 def part_of(module: str) -> str | None:
-    """The part of the project that a dotted name belongs to; None outside the project and for lewm_ros itself."""
-    top, _, rest = module.partition(".")
-    if top == "lewm_training":
-        return "training"
-    return rest.partition(".")[0] or None if top == "lewm_ros" else None
+    """The part of the project that a dotted name belongs to; None outside the project, and for a package itself."""
+    part = ".".join(module.split(".")[:2])
+    return part if part in MAY_IMPORT else None
 
 
 def module_name(file: Path) -> str:
@@ -70,16 +91,67 @@ def imported_names(file: Path) -> Iterator[str]:
             yield from (f"{origin}.{alias.name}" for alias in node.names)
 
 
+def imported_files(file: Path, by_name: dict[str, Path]) -> set[Path]:
+    """Files of the project that a file imports; of a name that a package passes on, the package's `__init__.py`."""
+    names = set(imported_names(file))
+    found = {by_name.get(name) or by_name.get(name.rpartition(".")[0]) for name in names}
+    return {other for other in found if other is not None and other != file}
+
+
+def places(nodes: Iterator[ast.AST], file: Path) -> list[str]:
+    return [f"{file.relative_to(ROOT)}:{node.lineno}" for node in nodes]
+
+
+def is_known_to(file: Path, files: tuple[str, ...]) -> bool:
+    return str(file.relative_to(ROOT)).startswith(files)
+
+
 @pytest.mark.parametrize("file", MODULES, ids=module_name)
 def test_imports_follow_the_arrows(file: Path) -> None:
-    part = part_of(module_name(file))
-    if part is None:  # lewm_ros/__init__.py
+    module = module_name(file)
+    if module in ("lewm_ros", "lewm_training"):
         allowed = set()
     else:
-        assert part in MAY_IMPORT, f"{part} is not a part of the design; add it to MAY_IMPORT with what it may import"
+        part = part_of(module)
+        assert part, f"{module} is in no part of the design; add the part to MAY_IMPORT with what it may import"
         allowed = MAY_IMPORT[part] | {part}
-    known = {name for name in map(part_of, imported_names(file)) if name in MAY_IMPORT}
-    assert known <= allowed
+    assert set(filter(None, map(part_of, imported_names(file)))) <= allowed
+
+
+def test_no_files_import_each_other() -> None:
+    by_name = {module_name(file): file for file in MODULES}
+    graph = {file: imported_files(file, by_name) for file in MODULES}
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        circle = " <- ".join(module_name(file) for file in error.args[1])
+        pytest.fail(f"files import each other: {circle}")
+    assert set(order) == set(MODULES)
+
+
+@pytest.mark.parametrize("file", MODULES, ids=module_name)
+def test_only_files_of_the_arm_know_the_number_of_its_joints(file: Path) -> None:
+    if is_known_to(file, PANDA):
+        return
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    sevens = (n for n in ast.walk(tree) if isinstance(n, ast.Constant) and type(n.value) is int and n.value == 7)
+    assert places(sevens, file) == []
+
+
+@pytest.mark.parametrize("file", MODULES, ids=module_name)
+def test_nothing_else_asks_which_action_space_it_is(file: Path) -> None:
+    if is_known_to(file, NAMERS):
+        return
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    compared = (node for node in ast.walk(tree) if isinstance(node, ast.Compare | ast.Subscript | ast.MatchValue))
+    asked = (n for n in compared if any(isinstance(c, ast.Constant) and c.value in SPACES for c in ast.walk(n)))
+    assert places(asked, file) == []
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    classes = (node for file in MODULES for node in ast.parse(file.read_text(encoding="utf-8")).body)
+    names = Counter(node.name for node in classes if isinstance(node, ast.ClassDef))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_everything_but_the_nodes_works_without_ros() -> None:

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import random_model
+from conftest import random_model, random_patch_model
 
-from lewm_ros.config import PlannerConfig
+from lewm_ros.config import UserError
+from lewm_ros.model import Rollout
+from lewm_ros.planning import PlannerConfig
 from lewm_training.bench.paper import final_distance, search_from
 from lewm_training.bench.peer import peer_costs, peer_model, peer_plan, peer_sizes, peer_solver
 from lewm_training.judge.machine import matmul_rate, time_calls
@@ -19,7 +21,7 @@ REASON = "the reference is not installed: pip install -e '.[peer]'"
 
 def problem(width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(1, width, generator=generator), torch.randn(width, generator=generator)
+    return torch.randn(1, 1, width, generator=generator), torch.randn(1, width, generator=generator)
 
 
 def test_costs_equal_the_references() -> None:
@@ -27,8 +29,8 @@ def test_costs_equal_the_references() -> None:
     model, (z, goal) = random_model(), problem()
     plans = torch.randn(1, 32, 5, 35)
     with torch.no_grad():
-        after = model.planning_model("fp32").start(z.unsqueeze(0), plans.new_zeros(1, 0, 35))(plans)[:, :, -1]
-    costs = (after - goal).square().sum(-1)  # the reference adds up over dimensions
+        after = Rollout(model).start(z.unsqueeze(0), plans.new_zeros(1, 0, 35))(plans)[:, :, -1]
+    costs = (after - goal).square().sum((-2, -1))  # the reference adds up over dimensions
     torch.testing.assert_close(costs, peer_costs(peer_model(model), z, goal, plans), rtol=1e-4, atol=0.0)
 
 
@@ -39,6 +41,11 @@ def test_the_reference_finds_plans_with_these_weights(name: str) -> None:
     solver = peer_solver(name, peer_model(model), 35, 5, 0, **peer_sizes(SEARCH))
     rest = final_distance(model, z[0], goal, torch.zeros(5, 35))
     assert final_distance(model, z[0], goal, peer_plan(solver, z, goal)) < rest
+
+
+def test_a_model_that_the_reference_cannot_be_is_refused() -> None:
+    with pytest.raises(UserError, match=r"has states of one token, .* this model's have 16 of 32"):
+        peer_model(random_patch_model())
 
 
 def test_a_search_reports_what_its_plan_costs() -> None:

@@ -150,7 +150,13 @@ def refused(
         (f"{TRAIN} --config zero.yaml", "zero.yaml: model: encoder: patch_size: must be at least 1"),
         (f"{TRAIN} --config twice.yaml", "twice.yaml: not valid YAML at line 2 (key 'epochs' stands twice)"),
         (f"{TRAIN} --config bars.h5", "bars.h5"),
-        (f"{TRAIN} --model patch --config nan.yaml", "nan.yaml: learning_rate: expected a finite float, got nan"),
+        (f"{TRAIN} --set encoder_checkpoint=nowhere", "checkpoint nowhere: no file nowhere.json"),
+        (f"{TRAIN} --set inputs.cameras=[wrist]", "bars.h5: has no camera 'wrist'; it has camera"),
+        (f"{TRAIN} --set inputs.vectors=[gripper]", "bars.h5: has no vector 'gripper'; it has proprio"),
+        (f"{TRAIN} --set model.tokens=pixels", "tokens: must be cls or patches"),
+        ("collect --out new.h5 --cameras side", "cameras: the simulated Panda has scene, wrist, not 'side'"),
+        ("collect --out new.h5 --action-space torque", "action space 'torque': the simulated Panda acts in"),
+        ("eval --checkpoint model --task push", "checkpoint 'model' acts in 'joint_delta'"),
         ("eval --checkpoint model --planner nan.yaml", "nan.yaml: unknown key 'learning_rate'"),
         *(
             (f"{command} --set {given}", words)

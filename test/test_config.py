@@ -11,8 +11,6 @@ from lewm_ros.config import (
     ConfigError,
     GapConfig,
     ModelConfig,
-    PatchTrainConfig,
-    PlannerConfig,
     ProposalTrainConfig,
     SIGRegConfig,
     TrainConfig,
@@ -20,6 +18,7 @@ from lewm_ros.config import (
     load,
     to_mapping,
 )
+from lewm_ros.planning import PlannerConfig
 
 
 def test_round_trip() -> None:
@@ -124,10 +123,10 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     [
         (PlannerConfig, {"deadline_ms": inf}, "deadline_ms: must be finite, got inf"),
         (PlannerConfig, {"running_weight": nan}, "running_weight: must be finite, got nan"),
-        (PlannerConfig, {"samples": 0, "elites": 0}, "samples: must be at least 1, got 0"),
+        (PlannerConfig, {"samples": 0, "elites": 0}, "samples: must be from 1 to 100000 plans, got 0"),
         (ProposalTrainConfig, {"noise": nan}, "noise: must be finite, got nan"),
         (ProposalTrainConfig, {"weight_decay": -1.0}, "weight_decay: must be at least 0"),
-        (PatchTrainConfig, {"learning_rate": -1.0}, "learning_rate: must be above 0"),
+        (TrainConfig, {"learning_rate": -1.0}, "learning_rate: must be above 0"),
         (SIGRegConfig, {"weight": inf}, "weight: must be finite, got inf"),
         (GapConfig, {"depth": 0}, "depth: must be at least 1, got 0"),
     ],
@@ -138,5 +137,5 @@ def test_impossible_numbers_are_refused_in_code_too(config: type, changes: dict[
 
 
 def test_impossible_search_is_refused() -> None:
-    with pytest.raises(ConfigError, match="elites: must be between 1 and samples 10"):
+    with pytest.raises(ConfigError, match="elites: must be at most samples, 10, got 20"):
         PlannerConfig(samples=10, elites=20)

@@ -18,8 +18,8 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
 from lewm_ros.nodes.bridge import READ_BY_BRIDGE
-from lewm_ros.nodes.conversions import embedding_to_image, matrix_to_image, message_to_rgb, ns_to_stamp, rgb_to_image
-from lewm_ros.observation.embeddings import image_to_embedding
+from lewm_ros.nodes.conversions import matrix_to_image, message_to_rgb, ns_to_stamp, rgb_to_image
+from lewm_ros.observation.embedding_images import image_to_embedding
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.stamps import stamp_to_ns
 
@@ -127,19 +127,19 @@ def test_compressed_image(rgb: np.ndarray) -> None:
 
 
 def test_embedding_round_trip_and_refusals() -> None:
-    embedding = np.linspace(-1.0, 1.0, 16, dtype=np.float32)
+    embedding = np.linspace(-1.0, 1.0, 32, dtype=np.float32).reshape(2, 16)
     header = Header(stamp=ns_to_stamp(1_500_000_001))
-    message = embedding_to_image(embedding, header)
-    assert (message.encoding, message.height, message.width) == ("32FC1", 1, 16)
+    message = matrix_to_image(embedding, header)
+    assert (message.encoding, message.height, message.width) == ("32FC1", 2, 16)
     assert message.header == header
-    np.testing.assert_array_equal(image_to_embedding(message, 16), embedding)
-    with pytest.raises(ValueError, match=r"expected 32FC1 of 1 x 8.*got 32FC1 of 1 x 16"):
-        image_to_embedding(message, 8)
+    np.testing.assert_array_equal(image_to_embedding(message, 2, 16), embedding)
+    with pytest.raises(ValueError, match=r"expected 32FC1 of 1 x 16.*got 32FC1 of 2 x 16"):
+        image_to_embedding(message, 1, 16)
     withdrawn = matrix_to_image(np.empty((0, 0), np.float32), header)
     assert (withdrawn.height, withdrawn.width, len(withdrawn.data)) == (0, 0, 0)
-    embedding[3] = np.nan
+    embedding[1, 3] = np.nan
     with pytest.raises(ValueError, match="not finite"):
-        image_to_embedding(embedding_to_image(embedding, header), 16)
+        image_to_embedding(matrix_to_image(embedding, header), 2, 16)
 
 
 def test_joints_are_found_by_name() -> None:

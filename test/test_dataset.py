@@ -74,7 +74,8 @@ def test_stable_worldmodel_cuts_the_same_windows(path: Path) -> None:
     ours = EpisodeDataset.open(path)
     starts = ours.window_starts(np.arange(3), span=15)
     assert len(theirs) == len(starts) == 3 * (STEPS - 14)
-    pixels, actions = ours.read_windows(starts, frames=3, action_block=5)
+    rows, actions = starts[:, None] + 5 * np.arange(3), ours.read_actions(starts, blocks=2, action_block=5)
+    pixels = ours.pixels[rows]
     for number, start in enumerate(starts):
         window = theirs[number]
         np.testing.assert_array_equal(window["pixels"].permute(0, 2, 3, 1).numpy(), pixels[number])
@@ -100,8 +101,9 @@ def test_files_of_stable_worldmodel_open(tmp_path: Path, layout: str) -> None:
             writer.write_episode(columns)
     dataset = EpisodeDataset.open(tmp_path / "theirs.h5")
     starts = dataset.window_starts(np.arange(2), span=16)
-    pixels, actions = dataset.read_windows(starts[[7, 0]], frames=4, action_block=5)
-    np.testing.assert_array_equal(pixels[0], toy_columns(1)["pixels"][2:18:5])
+    chosen = starts[[7, 0]]
+    actions = dataset.read_actions(chosen, blocks=3, action_block=5)
+    np.testing.assert_array_equal(dataset.pixels[chosen[0] + 5 * np.arange(4)], toy_columns(1)["pixels"][2:18:5])
     np.testing.assert_array_equal(actions[1].reshape(15, 7), toy_columns(0)["action"][:15])
     assert np.isfinite(actions).all()
 
@@ -147,7 +149,7 @@ def test_frames_of_no_numbers_are_named(tmp_path: Path) -> None:
     ("column", "row", "value", "message"),
     [
         ("action", 23, np.nan, "action is not finite in episode 1, row 3"),
-        ("action", 23, 2.5, r"action 0 reaches 2.5, declared limit 0.05 .* in episode 1, row 3"),
+        ("action", 23, 2.5, r"action 'panda_joint1' reaches 2.5, declared limit -0.05 to 0.05 .* in episode 1, row 3"),
         ("proprio", 41, 57.3, r"proprio is beyond 2 pi rad \(are these degrees\? .*\) in episode 2, row 1"),
         ("timestamp_s", 7, 0.7, r"the clock moves by 0.4 s instead of 0.05 s in episode 0, row 7"),
     ],
@@ -278,13 +280,16 @@ def test_lengths_that_are_none_are_named(path: Path, values: Any, message: str) 
         ('{"limit": [0.05, NaN]}', "limit must be a list of finite numbers above 0"),
         ('{"limit": []}', "limit must be a list of finite numbers above 0"),
         ('{"limit": 0.05}', "limit must be a list of finite numbers above 0"),
-        ('{"action_space": 1}', "action_space must be a name, got 1"),
+        ('{"action_space": 1}', "action_space must be a name, or an object, got 1"),
         ('{"joint_names": "abcdefg"}', "joint_names must be a list of names"),
         ('{"config": []}', "config must be an object"),
         ('{"episodes": {}}', "episodes must be a list of objects"),
         ('{"episodes": [{}, {"anchor": "a"}, {}]}', "episodes must be a list of objects, whose anchor"),
         ('{"episodes": [{}, {}]}', "episodes has 2 entries, the file 3 episodes"),
-        ('{"action_space": "joint_delta", "limit": [0.05]}', "action has .* numbers per row and limit 1"),
+        (
+            '{"action_space": "joint_delta", "limit": [0.05], "control_hz": 20, "joint_names": ["elbow"]}',
+            "proprio has .* numbers per row, expected 1",
+        ),
     ],
 )
 def test_a_meta_that_says_nothing_sensible_is_named(path: Path, meta: Any, message: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from lewm_ros.sim import Disturbance, SimArm
-from lewm_training.bench.surprise import STEPS, Run
+from lewm_ros.environments.panda import Disturbance, SimArm
+from lewm_training.bench.surprise_detection import STEPS, WatchedRun
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def arm() -> Iterator[SimArm]:
 
 def view(arm: SimArm, disturbance: Disturbance) -> np.ndarray:
     arm.disturbance = disturbance
-    return arm.render().astype(int)
+    return arm.frames()["scene"].astype(int)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_less_light_is_darker_and_a_turned_camera_pans(arm: SimArm) -> None:
 def test_alarms_are_counted_from_the_first_judged_step() -> None:
     scores = [0.0] * (STEPS - 1)  # of steps 1 to 23
     scores[2 - 1] = scores[9 - 1] = scores[15 - 1] = scores[16 - 1] = 30.0
-    run = Run(scores, touched_step=10)
+    run = WatchedRun(scores, touched_step=10)
     assert run.alarm(20.0, 1) == 9, "step 2 is not judged"
     assert run.alarm(20.0, 1, first=12) == 15
     assert run.alarm(20.0, 2) == 16

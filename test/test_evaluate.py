@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import joint_delta_space, random_model, small_model_config
 
-from lewm_ros.config import PlannerConfig
+from lewm_ros.config import ConfigError
+from lewm_ros.environments import Environment, Score, make_environment
 from lewm_ros.model import LeWorldModel
-from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from lewm_ros.planning import RecedingHorizonPlanner
-from lewm_ros.sim import SimArm, draw_problems, make_task
+from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
+from lewm_ros.observation.input_spec import CameraSpec, InputSpec
+from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
+from lewm_ros.robot.arm_actions import other
 from lewm_training.__main__ import main
 from lewm_training.judge.demo import goal_line
-from lewm_training.judge.evaluate import Episode, evaluate_direct, run_episode, wilson_interval
+from lewm_training.judge.evaluate import Outcome, _pursue, environment_for, evaluate_direct, wilson_interval
 from lewm_training.judge.evaluate_ros import summarise_goals
-from lewm_training.judge.goals import age_parameters, simulator_parameters
+from lewm_training.judge.goals import planner_parameters_for, simulator_parameters
 from lewm_training.judge.processes import planner_config
 
 REPORT = {
@@ -29,8 +33,10 @@ REPORT = {
 
 
 @pytest.fixture(scope="module")
-def arm() -> SimArm:
-    return SimArm(image_size=32)
+def reach() -> Iterator[Environment]:
+    environment = make_environment("reach", image_size=32)
+    yield environment
+    environment.close()
 
 
 def test_wilson_interval_of_a_known_case() -> None:
@@ -41,19 +47,16 @@ def test_wilson_interval_of_a_known_case() -> None:
     assert wilson_interval(10, 10)[1] == 1.0
 
 
-def test_reach_problems_are_far_apart_in_space_and_in_every_joint(arm: SimArm) -> None:
-    problems = draw_problems(make_task("reach"), arm, seed=4)
-    for _ in range(20):
-        problem = next(problems)
-        start, goal = arm.forward_kinematics(problem.start_rad), arm.forward_kinematics(problem.goal_rad)
+def test_reach_problems_are_far_apart_in_space_and_in_every_joint(reach: Environment) -> None:
+    for problem in islice(reach.problems(seed=4), 20):
+        start, goal = (reach.arm.forward_kinematics(joints) for joints in (problem.start_rad, problem.goal_rad))
         assert np.linalg.norm(start - goal) >= 0.15
         assert (np.abs(problem.start_rad - problem.goal_rad) >= 0.1).all()
         np.testing.assert_allclose(goal, problem.goal_position_m)
 
 
-def test_a_seed_gives_the_same_problems_and_another_seed_others(arm: SimArm) -> None:
-    task = make_task("reach")
-    first, again, other = (next(draw_problems(task, arm, seed)) for seed in (1, 1, 2))
+def test_a_seed_gives_the_same_problems_and_another_seed_others(reach: Environment) -> None:
+    first, again, other = (next(reach.problems(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.goal_rad, again.goal_rad)
     assert not np.allclose(first.goal_rad, other.goal_rad)
 
@@ -64,21 +67,29 @@ def test_a_random_model_reaches_nothing_and_the_report_is_whole(checkpoint_path:
     assert report.keys() >= REPORT
     assert report["success_rate"] == report["successes"] / 2
     assert report["start_distance_m"]["median"] >= 0.15
-    assert report["transport"] == "direct"
+    assert (report["transport"], report["unit"]) == ("direct", "m")
     again = evaluate_direct(load_checkpoint(checkpoint_path), "reach", episodes=2, seed=0, config=search)
     assert report["final_distances_m"] == again["final_distances_m"]
 
 
-def test_the_last_block_ends_with_the_budget(arm: SimArm) -> None:
+def test_the_last_block_ends_with_the_budget(reach: Environment) -> None:
     # Seven blocks of 18 steps are 126; the task allows 120, that is 6 s.
     space = replace(joint_delta_space(), action_block=18)
     model = LeWorldModel(replace(small_model_config(), action_dim=space.block_dim)).eval()
     search = PlannerConfig(horizon=1, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
-    planner = RecedingHorizonPlanner(model.planning_model("fp32"), search, space, model.config.history)
-    task = make_task("reach")
-    episode = run_episode(Checkpoint(model, space), planner, arm, task, next(draw_problems(task, arm, seed=0)))
-    assert len(episode.plan_latency_s) == 7
-    assert arm.time_s == pytest.approx(6.0)
+    checkpoint = Checkpoint(model, space)
+    outcome = _pursue(checkpoint, RecedingHorizonPlanner(checkpoint, search), reach, next(reach.problems(seed=0)))
+    assert len(outcome.plan_latency_s) == 7
+    assert reach.arm.time_s == pytest.approx(6.0)
+
+
+def test_a_task_must_have_the_checkpoints_cameras_and_actions() -> None:
+    two = InputSpec((CameraSpec("scene", 32), CameraSpec("side", 32)))
+    checkpoint = Checkpoint(LeWorldModel(small_model_config(), two), joint_delta_space())
+    with pytest.raises(ConfigError, match="has scene, wrist, not 'side'"):
+        environment_for(checkpoint, "reach")
+    with pytest.raises(ConfigError, match=r"acts in 'joint_delta' .* task 'push' in .*gripper"):
+        environment_for(Checkpoint(random_model(), joint_delta_space()), "push")
 
 
 def goal(final_distance_m: float, latency_s: float | None) -> dict:
@@ -87,6 +98,7 @@ def goal(final_distance_m: float, latency_s: float | None) -> dict:
     return {
         "start_distance_m": 0.2,
         "final_distance_m": final_distance_m,
+        "success": final_distance_m <= 0.05,
         "plan_latency_p50_s": latency_s,
         "plan_latency_p95_s": latency_s,
         "plan_rate_hz": 4.0 * planned,
@@ -97,18 +109,20 @@ def goal(final_distance_m: float, latency_s: float | None) -> dict:
     }
 
 
-def test_a_goal_without_a_plan_is_not_reached_and_has_no_latency() -> None:
-    random = [Episode(0.2, 0.2)] * 3
-    report = summarise_goals(make_task("reach"), [goal(0.01, 0.1), goal(0.2, None), goal(0.3, 0.3)], random)
-    assert (report["episodes"], report["successes"], report["goals_without_plan"]) == (3, 1, 1)
+FLOOR = [Outcome(Score(0.2, "m", False), Score(0.2, "m", False))] * 3
+
+
+def test_a_goal_without_a_plan_is_not_reached_and_has_no_latency(reach: Environment) -> None:
+    report = summarise_goals(reach, [goal(0.01, 0.1), goal(0.2, None), goal(0.3, 0.3)], FLOOR)
+    assert (report["episodes"], report["successes"], report["without_plan"]) == (3, 1, 1)
     assert report["plan_latency_s"] == {"p50": pytest.approx(0.2), "p95": pytest.approx(0.3)}
     assert report["missed_fraction"] == 6 / 240
-    assert report["final_distance_m"]["median"] == 0.2
+    assert report["final_distance_m"]["median"] == pytest.approx(0.155)  # of 0.01 and 0.3
 
 
-def test_without_any_plan_there_are_figures_nevertheless() -> None:
-    report = summarise_goals(make_task("reach"), [goal(0.2, None)] * 2, [Episode(0.2, 0.2)] * 2)
-    assert (report["success_rate"], report["goals_without_plan"], report["plan_rate_hz"]) == (0.0, 2, 0.0)
+def test_without_any_plan_there_are_figures_nevertheless(reach: Environment) -> None:
+    report = summarise_goals(reach, [goal(0.2, None)] * 2, FLOOR[:2])
+    assert (report["success_rate"], report["without_plan"], report["plan_rate_hz"]) == (0.0, 2, 0.0)
     assert report["plan_latency_s"] == {"p50": None, "p95": None}
     assert report["missed_fraction"] is None
 
@@ -126,17 +140,17 @@ def test_a_goal_without_a_plan_has_its_line() -> None:
 )
 def test_the_simulated_loop_suits_the_checkpoint(control_hz: float, input_age_s: float, plan_age_s: float) -> None:
     checkpoint = Checkpoint(random_model(), replace(joint_delta_space(), control_hz=control_hz))
-    simulator = simulator_parameters(checkpoint)
+    simulator = simulator_parameters(checkpoint, "reach")
     assert (simulator["image_size"], simulator["image_hz"], simulator["tick_hz"]) == (32, control_hz, 2.0 * control_hz)
     # Four steps without a frame, or blocks of five steps without a plan, at least what is shipped: 0.4 and 2 s.
-    ages = age_parameters(checkpoint.action_space)
-    assert ages == {"max_input_age_s": input_age_s, "max_plan_age_s": plan_age_s}
+    planner = planner_parameters_for(checkpoint.action_space)
+    assert (planner["max_input_age_s"], planner["max_plan_age_s"]) == (input_age_s, plan_age_s)
 
 
 def test_actions_that_no_arm_carries_out_are_refused() -> None:
-    space = replace(joint_delta_space(), kind="other")
-    with pytest.raises(CheckpointError, match="no arm here carries out"):
-        simulator_parameters(Checkpoint(random_model(), space))
+    space = replace(other((1.0,) * 7, control_hz=20.0), action_block=5)
+    with pytest.raises(ConfigError, match="action space 'other': the simulated Panda acts in"):
+        simulator_parameters(Checkpoint(random_model(), space), "reach")
 
 
 def test_the_shipped_search_is_the_one_of_the_node() -> None:

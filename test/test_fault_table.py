@@ -25,7 +25,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory
 
-from lewm_ros.nodes.conversions import embedding_to_image, ns_to_stamp, rgb_to_image
+from lewm_ros.nodes.conversions import matrix_to_image, ns_to_stamp, rgb_to_image
 from lewm_ros.nodes.qos import LATCHED
 from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 from lewm_ros.robot.limits import load_limits
@@ -39,10 +39,15 @@ Frames, States = Iterable[Image], Iterable[JointState]
 
 
 @pytest.fixture(scope="module")
-def session(request: pytest.FixtureRequest, checkpoint_path: Path) -> Iterator[FaultBench]:
-    """Encoder and planner, with the system's clock and trajectories, or with a simulated clock and plain commands."""
-    sim_time = getattr(request, "param", "system time") == "simulated time"
-    bench = FaultBench(checkpoint_path, "commands" if sim_time else "joint_trajectory", sim_time)
+def session(request: pytest.FixtureRequest, checkpoint_path: Path, two_camera_path: Path) -> Iterator[FaultBench]:
+    """Encoder and planner, with the system's clock and trajectories, or with a simulated clock and plain commands.
+
+    With two cameras, the model takes joints and a finger too.
+    """
+    kind = getattr(request, "param", "system time")
+    sim_time = kind == "simulated time"
+    path = two_camera_path if kind == "two cameras" else checkpoint_path
+    bench = FaultBench(path, "commands" if sim_time else "joint_trajectory", sim_time)
     try:
         bench.start_encoder()
         bench.start_planner()
@@ -71,6 +76,7 @@ def bench(idle: FaultBench) -> FaultBench:
 
 
 simulated_time = pytest.mark.parametrize("session", ["simulated time"], indirect=True)
+with_two_cameras = pytest.mark.parametrize("session", ["two cameras"], indirect=True)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,9 @@ class Fault:
     name: str
     reasons: tuple[Reason, ...] = ()
     camera: Callable[[Image], Frames] | None = None
+    partner: Callable[[Image], Frames] | None = None
     joints: Callable[[JointState], States] | None = None
+    finger: Callable[[JointState], States] | None = None
     begin: Callable[[FaultBench], object] = lambda bench: None
     end: Callable[[FaultBench], object] = lambda bench: None
 
@@ -225,6 +233,56 @@ STOPPING = [
     ),
 ]
 
+OF_SEVERAL = [
+    Fault(
+        "the first camera stops",
+        (
+            Reason("encoder_node", "scene/image: nothing new for 0.4 s", MAX_AGE_S),
+            *planner("embedding: nothing new for", MAX_AGE_S),
+        ),
+        camera=silent,
+    ),
+    Fault(
+        "another camera stops",
+        (
+            Reason("encoder_node", "wrist/image: nothing new for 0.4 s", MAX_AGE_S),
+            *planner("embedding: nothing new for", MAX_AGE_S),
+        ),
+        partner=silent,
+    ),
+    Fault(
+        "another camera lags",
+        encoder_and_planner("wrist/image: stamps are more than 0.4 s old"),
+        partner=lambda m: shifted(m, -5.0),
+    ),
+    Fault(
+        "another camera ahead",
+        encoder_and_planner("camera wrist has no frame within 0.025 s of camera scene's"),
+        partner=lambda m: shifted(m, 5.0),
+    ),
+    Fault("another camera unstamped", encoder_and_planner("wrist/image: the stamp is zero"), partner=unstamped),
+    Fault(
+        "another camera's encoding",
+        encoder_and_planner("wrist/image: image encoding 'rgb888' is unknown"),
+        partner=changed(encoding="rgb888"),
+    ),
+    Fault("another camera black", encoder_and_planner("wrist/image: the frame is black or blank"), partner=black),
+    Fault(
+        "finger stops",
+        (
+            Reason("encoder_node", "gripper: nothing new for 0.4 s", MAX_AGE_S),
+            *planner("embedding: nothing new for", MAX_AGE_S),
+        ),
+        finger=silent,
+    ),
+    Fault(
+        "finger not a number",
+        encoder_and_planner("gripper: joint 'finger': position is nan"),
+        finger=at(0, math.nan),
+    ),
+]
+"""With two cameras, joints and a finger."""
+
 HARMLESS = [
     Fault("image of another size and shape", camera=resized(36, 64)),
     Fault("joint order shuffled", joints=shuffled),
@@ -235,7 +293,8 @@ HARMLESS = [
 
 
 def spoil(bench: FaultBench, fault: Fault) -> None:
-    bench.camera, bench.joints = fault.camera or bench.camera, fault.joints or bench.joints
+    bench.camera, bench.partner = fault.camera or bench.camera, fault.partner or bench.partner
+    bench.joints, bench.finger = fault.joints or bench.joints, fault.finger or bench.finger
     fault.begin(bench)
 
 
@@ -253,6 +312,28 @@ def test_arm_stops_says_why_and_goes_on_by_itself(bench: FaultBench, fault: Faul
     stops(bench, since_s, *fault.reasons)
     bench.mend()
     fault.end(bench)
+    bench.goes_on()
+
+
+@with_two_cameras
+@pytest.mark.parametrize("fault", OF_SEVERAL, ids=lambda fault: fault.name)
+def test_one_of_several_inputs_fails(bench: FaultBench, fault: Fault) -> None:
+    test_arm_stops_says_why_and_goes_on_by_itself(bench, fault)
+
+
+@with_two_cameras
+def test_one_of_several_cameras_freezes(bench: FaultBench) -> None:
+    since_s, start_rad, shown = time.monotonic(), bench.position_rad, picture(bench.position_rad)
+    bench.partner = lambda frame: [rgb_to_image(shown, frame.header)]
+    bench.wait(
+        lambda: (
+            time.monotonic() - since_s > (FROZEN_FRAMES + 1) / CAMERA_HZ
+            and np.abs(bench.position_rad - start_rad).max() > 0.05
+        ),
+        "equal frames and 0.05 rad of motion",
+    )
+    stops(bench, since_s, Reason("planner_node", "camera wrist has frozen", time.monotonic() - since_s))
+    bench.mend()
     bench.goes_on()
 
 
@@ -356,7 +437,7 @@ def test_goal_embedding_of_another_size(bench: FaultBench) -> None:
     other = bench.node.create_publisher(Image, "goal_embedding", LATCHED)
     bench.wait(other.get_subscription_count, "the planner to listen")
     since_s = time.monotonic()
-    other.publish(embedding_to_image(np.zeros(12, np.float32), bench.header()))
+    other.publish(matrix_to_image(np.zeros((1, 12), np.float32), bench.header()))
     stops(bench, since_s, Reason("planner_node", "goal_embedding: expected 32FC1 of 1 x 16"))
     bench.node.destroy_publisher(other)
     bench.show_goal()
@@ -500,7 +581,7 @@ def test_plain_commands_stop_too(bench: FaultBench, name: str) -> None:
 
 def test_documentation_lists_every_fault() -> None:
     rows = (ROOT / "docs" / "faults.md").read_text()
-    for fault in (*STOPPING, *HARMLESS):
+    for fault in (*STOPPING, *OF_SEVERAL, *HARMLESS):
         [row] = [row for row in rows.splitlines() if row.startswith(f"| {fault.name} |")]
         assert not [reason.words for reason in fault.reasons if reason.words not in row]
 

@@ -21,7 +21,7 @@ EPOCH = {
     "validation/nothing_changes": 0.5,
     "validation/effective_rank": 7.0,
     "validation/sigreg": 1.0,
-    "probe/joint_r2": [0.1] * 7,
+    "probe/proprio_r2": [0.1] * 7,
     "rollout/error_1": 0.3,
     "rollout/nothing_changes_1": 0.6,
 }

@@ -9,18 +9,20 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import small_model_config
+from conftest import SMALL_PATCH, small_model_config
 from torch.overrides import TorchFunctionMode
 
-from lewm_ros.config import EncoderConfig, ModelConfig, PatchConfig, PredictorConfig
-from lewm_ros.model import LeWorldModel
-from lewm_ros.model.patch import VJEPA2_AC, PatchWorldModel
+from lewm_ros.config import ModelConfig, PredictorConfig
+from lewm_ros.model import LeWorldModel, Rollout
+from lewm_ros.model.rollout import FEW_TOKENS
 from lewm_training.bench.flops import Flops, candidate_flops, flops_per_plan, reference_flops, shared_flops
+from lewm_training.bench.paper import PATCHES, VJEPA2_AC
 
 SAMPLES, HORIZON = 4, 5
 PREDICTOR = PredictorConfig(depth=3, heads=2, head_dim=8, mlp_dim=32, dropout=0.0)
 LEWM = replace(small_model_config(), predictor=PREDICTOR)
-PATCH = PatchConfig(EncoderConfig(32, 8, width=32, depth=1, heads=2), predictor=PREDICTOR, width=16)
+PATCH = replace(SMALL_PATCH, predictor=PREDICTOR)
+REGISTERS = replace(LEWM, encoder=replace(LEWM.encoder, registers=3))
 
 
 class FlopCounter(TorchFunctionMode):
@@ -52,18 +54,18 @@ def executed(call: Callable[[], object]) -> Flops:
 
 @pytest.mark.parametrize("known", [1, 2, 3])
 @pytest.mark.parametrize("history", [1, 3, 4])
-@pytest.mark.parametrize("config", [LEWM, PATCH], ids=["lewm", "patch"])
-def test_the_count_is_what_is_executed(config: ModelConfig | PatchConfig, history: int, known: int) -> None:
+@pytest.mark.parametrize("config", [LEWM, REGISTERS, PATCH], ids=["cls", "registers", "patches"])
+def test_the_count_is_what_is_executed(config: ModelConfig, history: int, known: int) -> None:
     known, config = min(known, history), replace(config, history=history)
-    model = (LeWorldModel if isinstance(config, ModelConfig) else PatchWorldModel)(config).eval()
-    z, past = torch.randn(1, known, config.embedding_dim), torch.randn(1, known - 1, 35)
+    model = LeWorldModel(config).eval()
+    z, past = torch.randn(1, known, model.tokens, config.embedding_dim), torch.randn(1, known - 1, 35)
     plans = torch.randn(1, SAMPLES, HORIZON, 35)
     assert executed(lambda: model.rollout(z, past, plans)) == reference_flops(config, known, HORIZON) * SAMPLES
-    rollout = model.planning_model("fp32")
+    rollout = Rollout(model)
     fast = executed(lambda: rollout.start(z, past)(plans))
     counted = shared_flops(config, known, HORIZON) + candidate_flops(config, known, HORIZON) * SAMPLES
-    # Over one token a frame, attention is spelt out, and the counter does not see it.
-    assert fast == (counted if isinstance(config, PatchConfig) else Flops(counted.matmul))
+    # Over a few tokens attention is spelt out, and the counter does not see it.
+    assert fast == (Flops(counted.matmul) if model.tokens * history <= FEW_TOKENS else counted)
 
 
 def test_attention_over_one_token_a_frame_by_hand() -> None:
@@ -81,7 +83,7 @@ def test_a_plan_is_samples_times_iterations() -> None:
 
 def test_the_papers_models() -> None:
     lewm = flops_per_plan(ModelConfig(), 300, 30, 5).total
-    patch = flops_per_plan(PatchConfig(), 300, 30, 5).total
+    patch = flops_per_plan(PATCHES, 300, 30, 5).total
     assert lewm == pytest.approx(4e12, rel=0.5)
     assert patch / lewm > 256  # as many tokens, and attention among them
     assert flops_per_plan(VJEPA2_AC, 300, 30, 5).total > 20 * patch

@@ -1,4 +1,4 @@
-"""The learned number of blocks between two embeddings: exact at the goal, learned from a walk, kept, planned with."""
+"""The learned number of blocks between two states: exact at the goal, learned from a walk, kept, planned with."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from conftest import joint_delta_space, random_model
 from toy_training import STEPS, write_bars
 
-from lewm_ros.config import GapConfig, PlannerConfig, ProposalConfig, ProposalTrainConfig
+from lewm_ros.config import GapConfig, ProposalConfig, ProposalTrainConfig
 from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from lewm_ros.model.gap import FrameGap
-from lewm_ros.planning import RecedingHorizonPlanner
+from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_ros.planning.costs import Candidates, compose
 from lewm_training.data import EpisodeDataset
-from lewm_training.judge.embeddings import embed
+from lewm_training.judge.embeddings import embed_flat
 from lewm_training.learn.proposal import _expectile_loss, train_proposal
 
 
 def random_gap() -> FrameGap:
     torch.manual_seed(3)
-    return FrameGap(GapConfig(width=8, depth=1), embedding_dim=16).eval()
+    return FrameGap(GapConfig(width=8, depth=1), state_dim=16).eval()
 
 
 def test_no_blocks_lie_between_equals_and_as_many_there_as_back() -> None:
@@ -41,11 +41,11 @@ def test_its_gradient_is_finite_also_at_the_goal() -> None:
 
 def test_its_cost_is_the_square_of_the_blocks() -> None:
     gap, goal = random_gap(), torch.randn(16)
-    embeddings = torch.randn(1, 3, 2, 16)
-    candidates = Candidates(torch.zeros(1, 3, 10, 7), torch.zeros(7), embeddings, goal)
+    states = torch.randn(1, 3, 2, 16)
+    candidates = Candidates(torch.zeros(1, 3, 10, 7), torch.zeros(7), states, goal)
     config = PlannerConfig(latent_weight=0.0, gap_weight=2.0)
     residuals = compose(config, None, gap.displacement, None)(candidates)
-    torch.testing.assert_close(residuals.square().sum(-1), 2.0 * gap(embeddings[:, :, -1], goal).square())
+    torch.testing.assert_close(residuals.square().sum(-1), 2.0 * gap(states[:, :, -1], goal).square())
 
 
 def test_the_loss_is_least_at_the_expectile() -> None:
@@ -68,7 +68,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Episo
 
 def test_it_learns_how_far_the_bar_has_to_go(trained: tuple[Checkpoint, EpisodeDataset, dict[str, object]]) -> None:
     checkpoint, dataset, metrics = trained
-    z = torch.from_numpy(embed(checkpoint.model, dataset, dataset.window_starts([0], 1))).float()
+    z = torch.from_numpy(embed_flat(checkpoint.model, dataset, dataset.window_starts([0], 1))).float()
     joint = torch.from_numpy(dataset.columns["proprio"][:STEPS, 0].copy())
     with torch.inference_mode():
         gap = checkpoint.gap(z[:, None], z[None])  # (STEPS, STEPS)
@@ -116,9 +116,9 @@ def test_a_planner_plans_by_it_alone() -> None:
     config = PlannerConfig(
         samples=8, elites=2, iterations=2, horizon=2, precision="fp32", latent_weight=0.0, gap_weight=1.0
     )
-    model, space = random_model().planning_model("fp32"), joint_delta_space()
+    without = Checkpoint(random_model(), joint_delta_space())
     with pytest.raises(ValueError, match="no distance to the goal"):
-        RecedingHorizonPlanner(model, config, space, history=3)
-    planner = RecedingHorizonPlanner(model, config, space, history=3, gap=random_gap())
-    planner.observe(0, torch.randn(16))
-    assert planner.decide(0, torch.randn(16)).status == "found"
+        RecedingHorizonPlanner(without, config)
+    planner = RecedingHorizonPlanner(replace(without, gap=random_gap()), config)
+    planner.observe(0, torch.randn(1, 16))
+    assert planner.decide(0, torch.randn(1, 16)).status == "found"

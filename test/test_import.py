@@ -19,8 +19,10 @@ import yaml
 from test_outputs import held_elsewhere
 from toy_dataset import META, toy_columns
 
+from lewm_ros.robot.arm_actions import joint_delta
 from lewm_training.__main__ import main
 from lewm_training.data import DatasetError, EpisodeDataset, EpisodeError
+from lewm_training.data.spec import DatasetSpec
 from lewm_training.data.writing import Episode, Source, import_episodes
 
 EPISODES, STEPS = 6, 20
@@ -78,8 +80,62 @@ def test_a_foreign_file_becomes_a_dataset(tmp_path: Path) -> None:
         np.testing.assert_array_equal(dataset.pixels[rows], true["pixels"][:-1])
         for name in ("action", "proprio", "ee_position"):
             np.testing.assert_array_equal(dataset.columns[name][rows], true[name][:-1])
-    assert {name: dataset.meta[name] for name in META} == META
+    assert dataset.spec == DatasetSpec.of(META, {"proprio"})
     assert parts_of(out) == []
+
+
+def with_a_wrist_and_a_gripper(path: Path) -> Path:
+    """As `write_foreign`, with a second camera, and a gripper as the eighth number of state and action."""
+    columns = [toy_columns(number) for number in range(EPISODES)]
+    joined = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
+    opening = np.linspace(0.0, 0.04, EPISODES * STEPS)[:, None]
+    return write_foreign(
+        path,
+        observation=np.hstack([joined["proprio"], opening]),
+        command=np.hstack([joined["action"], opening > 0.02]),
+        wrist=joined["pixels"][:, ::2, ::2],
+    )
+
+
+SEVERAL = {
+    "cameras": {"scene": "camera", "wrist": "wrist"},
+    "pixels": "",
+    "state_indices": [*range(7)],
+    "vectors": {"gripper": {"column": "observation", "names": ["finger"], "indices": [7]}},
+    "limit": [*META["limit"], 1.0],
+    "action_scale": [1.0] * 7 + [2.0],
+    "action_offset": [0.0] * 7 + [-1.0],
+}
+
+
+def test_several_cameras_vectors_and_a_gripper_channel(tmp_path: Path) -> None:
+    source, out = with_a_wrist_and_a_gripper(tmp_path / "theirs.h5"), tmp_path / "ours.h5"
+    assert lewm("import", "--from", "hdf5", source, "--out", out, "--config", declare(tmp_path, **SEVERAL)) == 0
+    dataset = EpisodeDataset.open(out)
+    rows = EPISODES * STEPS
+    assert dataset.spec.cameras == {"scene": "pixels_scene", "wrist": "pixels_wrist"}
+    assert dataset.spec.vectors == {"proprio": tuple(META["joint_names"]), "gripper": ("finger",)}
+    assert dataset.spec.action_space == joint_delta(META["joint_names"], META["limit"], 20.0, gripper=True)
+    for number in range(EPISODES):
+        pixels = toy_columns(number)["pixels"]
+        np.testing.assert_array_equal(dataset.frames["scene"][dataset.rows(number)], pixels)
+        np.testing.assert_array_equal(dataset.frames["wrist"][dataset.rows(number)], pixels[:, ::2, ::2])
+    np.testing.assert_allclose(dataset.columns["gripper"][:, 0], np.linspace(0.0, 0.04, rows), atol=1e-7)
+    # Half of the rows open, half closed: 0 and 1 there, -1 and +1 here.
+    assert dataset.columns["action"][:, 7].tolist() == [-1.0] * (rows // 2) + [1.0] * (rows // 2)
+
+
+def test_a_space_of_ones_own(tmp_path: Path) -> None:
+    drive = np.random.default_rng(0).uniform(-0.5, 0.5, (EPISODES * STEPS, 4)).astype(np.float32)
+    source, out = write_foreign(tmp_path / "theirs.h5", command=drive), tmp_path / "ours.h5"
+    channels = [{"name": name, "kind": "velocity", "unit": "m/s", "low": -0.5, "high": 0.5} for name in "abcd"]
+    own = {"action_space": "drive", "channels": channels, "limit": [], "labels": {}, "state": "", "joint_names": []}
+    assert lewm("import", "--from", "hdf5", source, "--out", out, "--config", declare(tmp_path, **own)) == 0
+    dataset = EpisodeDataset.open(out)
+    assert dataset.spec.action_space is not None
+    assert (dataset.spec.action_space.name, dataset.spec.action_space.names) == ("drive", tuple("abcd"))
+    assert dataset.spec.vectors == {}
+    np.testing.assert_array_equal(dataset.columns["action"], drive)
 
 
 def test_bad_episodes_are_counted_when_they_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,13 +158,25 @@ def test_bad_episodes_are_counted_when_they_are_skipped(tmp_path: Path, capsys: 
     ("changes", "message"),
     [
         ({"pixels": "image"}, "column 'image' is missing; found camera, command"),
-        ({"limit": [0.001] * 7}, "declared limit 0.001 (another unit, or set limit) in episode 0, row 0"),
-        ({"limit": [0.05] * 6}, "limit: must have 7 numbers, got 6"),
+        ({"limit": [0.001] * 7}, "declared limit -0.001 to 0.001 (another unit, or set limit) in episode 0, row 0"),
+        ({"limit": [0.05] * 6}, "limit: must have 7 numbers, one per joint, got 6"),
         ({"angles": "grad"}, "angles: must be one of radians, degrees, got 'grad'"),
         ({"angles": "degrees"}, "'observation' is declared in degrees, but stays within"),
         ({"control_hz": None}, "missing key 'control_hz'; the file does not say it"),
         ({"minimum_steps": 20}, "only 19 control steps, fewer than 20, in episode 0"),
         ({"colour": "red"}, "unknown key 'colour'"),
+        ({"cameras": {"scene": "camera"}}, "cameras: must name the columns of the cameras, or `pixels` that of the"),
+        ({"pixels": "", "cameras": {"a/b": "camera"}}, "cameras: 'a/b' is no name of a column"),
+        ({"joint_names": []}, "joint_names: joint_delta needs the joints and their names"),
+        ({"vectors": {"action": {"column": "tip"}}}, "vectors: 'action' is a column of the dataset itself"),
+        ({"vectors": {"tip": {"column": "tip", "names": ["x"]}}}, "tip has 3 numbers and 1 names in episode 0"),
+        ({"vectors": {"tip": {"column": "tip", "names": ["x", "x"]}}}, "names: each only once, got x, x"),
+        ({"vectors": {"ee_position": {"column": "tip"}}}, "labels: 'ee_position' is a column of the dataset itself"),
+        ({"channels": [{"name": "x"}]}, "limit: must be given, or `channels` in its place"),
+        (
+            {"limit": [], "channels": [{"name": "x", "low": 1.0, "high": -1.0}]},
+            "channels[0]: channel 'x': low 1 must be below high -1, both finite",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(
@@ -159,7 +227,7 @@ def test_an_import_that_finished_nothing_leaves_nothing(tmp_path: Path, capsys: 
     command = ["import", "--from", "hdf5", source, "--out", out, "--config", tmp_path / "import.yaml"]
     declare(tmp_path, limit=[0.001] * 7)
     assert lewm(*command) == 2
-    assert "declared limit 0.001" in capsys.readouterr().err
+    assert "declared limit -0.001 to 0.001" in capsys.readouterr().err
     assert list(out.parent.iterdir()) == []
     declare(tmp_path)
     assert lewm(*command) == 0
@@ -213,7 +281,7 @@ def test_finished_episodes_of_unchanged_sources_are_kept(tmp_path: Path) -> None
         return state, [(str(number), partial(read, number)) for number in numbers]
 
     def run(*sources: Source) -> None:
-        import_episodes(out, sources, {"limit": 1}, META, minimum_steps=1, skip_bad=False)
+        import_episodes(out, sources, {"limit": 1}, DatasetSpec.of(META, {"proprio"}), minimum_steps=1, skip_bad=False)
 
     with pytest.raises(DatasetError, match="the camera fell over in episode 5"):
         run(source("first", [1, 2]), source("second", [3, 4, 5], bad=5))
@@ -260,8 +328,8 @@ def test_columns_that_are_not_declared_do_no_harm(tmp_path: Path) -> None:
     ("stored", "message"),
     [
         ({"command": np.full((EPISODES * STEPS,), "a", dtype="S1")}, "column 'command' is no column of numbers; found"),
-        ({"command": np.zeros((EPISODES * STEPS, 6))}, "action has (6,) numbers per row and limit 7, expected 7"),
-        ({"observation": np.zeros((EPISODES * STEPS, 6))}, "state has 6 numbers and joint_names 7 in episode 0"),
+        ({"command": np.zeros((EPISODES * STEPS, 6))}, "action has 6 numbers per row, expected 7 in episode 0"),
+        ({"observation": np.zeros((EPISODES * STEPS, 6))}, "proprio has 6 numbers and 7 names in episode 0"),
         ({"tip": np.zeros((3, 3))}, "column 'tip' has 3 rows, the episodes add up to 120"),
         ({"camera": np.zeros((EPISODES * STEPS, 3, 0, 8), np.uint8)}, "column 'camera' has the shape (120, 3, 0, 8)"),
         ({"ep_len": np.full(EPISODES, -STEPS)}, "ep_len of episode 0 is -20, expected a whole number from 0 to 120"),

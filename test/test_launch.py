@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from lewm_ros.config import PlannerConfig, read_yaml
+from lewm_ros.config import read_yaml
+from lewm_ros.planning import PlannerConfig
 
 ROOT = Path(__file__).parents[1]
 NODES = ("encoder_node", "planner_node", "sim_node", "view_node")
@@ -143,3 +144,21 @@ def test_real_launch_packages_read_the_launch_files() -> None:
     assert {"image", "checkpoint", "device", "use_sim_time", "namespace", "log_level"} <= arguments["lewm.launch.py"]
     assert arguments["lewm.launch.py"] | {"sim_params", "task", "seed"} <= arguments["sim.launch.py"]
     assert {"stack", "controller", "servo", "limits", "on_surprise"} <= arguments["robot.launch.py"]
+
+
+def test_cameras_of_several_are_given_by_name() -> None:
+    tree = ast.parse((ROOT / "launch/lewm.launch.py").read_text(encoding="utf-8"))
+    (function,) = (node for node in tree.body if getattr(node, "name", "") == "camera_remappings")
+    names: dict[str, Any] = {}
+    exec(compile(ast.Module([function], []), "lewm.launch.py", "exec"), names)
+    remappings = names["camera_remappings"]
+    assert remappings("") == []
+    assert remappings("scene=/front/image_raw wrist=/hand") == [
+        ("scene/image", "/front/image_raw"),
+        ("scene/image/compressed", "/front/image_raw/compressed"),
+        ("wrist/image", "/hand"),
+        ("wrist/image/compressed", "/hand/compressed"),
+    ]
+    for wrong in ("scene", "=/front", "scene="):
+        with pytest.raises(ValueError, match="cameras: expected NAME=TOPIC"):
+            remappings(wrong)

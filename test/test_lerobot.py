@@ -15,9 +15,13 @@ import yaml
 from toy_dataset import CONTROL_HZ, META, toy_columns, write_toy
 
 from lewm_ros.config import ConfigError
+from lewm_ros.robot.arm import PANDA
+from lewm_ros.robot.arm_actions import joint_delta
 from lewm_training.data import DatasetError, EpisodeDataset
 from lewm_training.data.formats import lerobot_layout
+from lewm_training.data.formats.declaration import read_declaration
 from lewm_training.data.locking import OutputError, exclusive
+from lewm_training.data.spec import DatasetSpec, camera_columns
 
 av = pytest.importorskip("av", reason="needs the extra `lerobot`")
 pa = pytest.importorskip("pyarrow", reason="needs the extra `lerobot`")
@@ -126,8 +130,129 @@ def assert_rows_are_right(dataset: EpisodeDataset, lengths: Sequence[int]) -> No
 def test_there_and_back(folder: Path) -> None:
     dataset = import_folder(folder)
     assert_same_episodes(dataset)
-    assert dataset.meta["control_hz"] == CONTROL_HZ
-    assert dataset.meta["joint_names"] == META["joint_names"]
+    source = EpisodeDataset.open(write_toy(folder.parent / "toy.h5", [toy_columns(0)])).spec
+    assert dataset.spec == source
+    assert (source.action_space.control_hz, source.joints) == (CONTROL_HZ, tuple(META["joint_names"]))
+
+
+SCENE, WRIST = "observation.images.scene", "observation.images.wrist"
+TWO_CAMERAS: dict[str, Any] = {
+    "pixels": "",
+    "cameras": {"scene": SCENE, "wrist": WRIST},
+    "limit": [*META["limit"], 1.0],
+    "vectors": {"gripper": {"column": "observation.gripper", "names": ["finger"]}},
+    "labels": {"ee_position": "observation.ee_position", "contact": "observation.contact"},
+}
+
+
+def two_camera_columns(number: int, steps: int) -> dict[str, np.ndarray]:
+    """A toy episode with a wrist camera, which shows less and upside down, a gripper and a label of one number."""
+    columns = toy_columns(number, steps, 32)
+    frames, opening = columns.pop("pixels"), np.linspace(0.0, 0.04, steps, dtype=np.float32)[:, None]
+    return columns | {
+        "pixels_scene": frames,
+        "pixels_wrist": np.ascontiguousarray(frames[:, ::-1, :24]),
+        "action": np.hstack([columns["action"], np.where(opening > 0.02, -1.0, 1.0).astype(np.float32)]),
+        "gripper": opening,
+        "contact": (opening > 0.01).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def two_cameras_exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Three episodes of two cameras as a dataset and as a LeRobot folder."""
+    folder = tmp_path_factory.mktemp("two_cameras")
+    spec = DatasetSpec(
+        camera_columns(["scene", "wrist"]),
+        {"proprio": PANDA.joint_names, "gripper": ("finger",)},
+        joint_delta(PANDA.joint_names, META["limit"], CONTROL_HZ, gripper=True),
+    )
+    episodes = [two_camera_columns(n, steps) for n, steps in enumerate(LENGTHS)]
+    source = write_toy(folder / "toy.h5", episodes, spec.meta())
+    lerobot.export_data(source, folder / "exported")
+    return source, folder / "exported"
+
+
+@pytest.fixture
+def two_cameras(two_cameras_exported: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of the folder that a test may spoil."""
+    return shutil.copytree(two_cameras_exported[1], tmp_path / "folder")
+
+
+def test_cameras_vectors_and_channels_there_and_back(
+    two_cameras_exported: tuple[Path, Path], two_cameras: Path
+) -> None:
+    source, dataset = EpisodeDataset.open(two_cameras_exported[0]), import_folder(two_cameras, **TWO_CAMERAS)
+    assert dataset.spec == source.spec
+    assert list(dataset.lengths) == list(LENGTHS)
+    assert set(dataset.columns) == set(source.columns)
+    for name, values in source.columns.items():
+        np.testing.assert_allclose(dataset.columns[name], values, rtol=0, atol=1e-6 * (name == "timestamp_s"))
+    for camera, width in (("scene", 32), ("wrist", 24)):
+        assert dataset.frames[camera].shape == (sum(LENGTHS), 32, width, 3)
+        error = np.abs(dataset.frames[camera][:].astype(int) - source.frames[camera][:]).mean(axis=(1, 2, 3))
+        assert error.max() < MEAN_PIXEL_ERROR
+
+
+def test_one_of_several_cameras_is_enough(two_cameras_exported: tuple[Path, Path], two_cameras: Path) -> None:
+    """And what is wrong with the other does no harm."""
+    next(two_cameras.rglob("*scene*/**/*.mp4")).unlink()
+    dataset = import_folder(two_cameras, **TWO_CAMERAS | {"cameras": {}, "pixels": WRIST})
+    wrist = EpisodeDataset.open(two_cameras_exported[0]).frames["wrist"][:]
+    assert np.abs(dataset.pixels[:].astype(int) - wrist).mean(axis=(1, 2, 3)).max() < MEAN_PIXEL_ERROR
+
+
+def test_numbers_of_a_column_are_found_by_their_names(two_cameras: Path) -> None:
+    """The folder has the gripper first and the joints from the last to the first."""
+    joints, opening = read(two_cameras, "observation.state"), read(two_cameras, "observation.gripper")
+    joined = np.hstack([opening[:, None], joints[:, ::-1]]).astype(np.float32)
+    rewrite(two_cameras, {"observation.state": joined})
+    names = ["finger", *PANDA.joint_names[::-1]]
+    for said in (names, {"motors": names}):
+        state = {"dtype": "float32", "shape": [8], "names": said}
+        edit_info(two_cameras, features={"observation.state": state})
+        gripper = {"column": "observation.state", "names": ["finger"]}
+        dataset = import_folder(two_cameras, **TWO_CAMERAS | {"vectors": {"gripper": gripper}})
+        np.testing.assert_array_equal(dataset.columns["proprio"], joints.astype(np.float32))
+        np.testing.assert_array_equal(dataset.columns["gripper"][:, 0], opening.astype(np.float32))
+    edit_info(two_cameras, features={"observation.state": state | {"names": None}})
+    with pytest.raises(DatasetError, match="proprio has 8 numbers and 7 names in episode 0"):
+        import_folder(two_cameras, **TWO_CAMERAS)
+
+
+def test_what_is_wrong_with_one_of_several_cameras_is_named(two_cameras: Path) -> None:
+    def move(rows: Rows) -> None:
+        rows[1][f"videos/{WRIST}/from_timestamp"] += 0.05  # a frame
+        rows[1][f"videos/{WRIST}/to_timestamp"] += 0.05
+
+    edit_episodes(two_cameras, move)
+    message = rf"'{WRIST}': its video begins at 1.05 s, the episodes before it in the file end at 1 s, in episode 1"
+    with pytest.raises(DatasetError, match=message):
+        import_folder(two_cameras, **TWO_CAMERAS)
+    assert list(import_folder(two_cameras, skip_bad=True, **TWO_CAMERAS).lengths) == [20, 17]
+
+
+def test_cameras_do_not_share_a_video(two_cameras: Path) -> None:
+    edit_info(two_cameras, video_path=f"videos/{SCENE}/chunk-{{chunk_index:03d}}/file-{{file_index:03d}}.mp4")
+    with pytest.raises(DatasetError, match=r"video_path lacks \{video_key\}: cameras would share their videos"):
+        import_folder(two_cameras, **TWO_CAMERAS)
+
+
+def test_a_camera_that_the_format_cannot_name_is_not_exported(tmp_path: Path) -> None:
+    columns = two_camera_columns(0, 20)
+    cameras = {"left/eye": "pixels_scene", "wrist": "pixels_wrist"}
+    source = write_toy(tmp_path / "toy.h5", [columns], META | {"limit": TWO_CAMERAS["limit"], "cameras": cameras})
+    with pytest.raises(DatasetError, match=r"a camera would be 'observation\.images\.left/eye'; .* have no '/'"):
+        lerobot.export_data(source, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+
+
+def test_the_example_is_read() -> None:
+    example = Path(__file__).parents[1] / lerobot.EXAMPLE
+    spec = read_declaration(example, lerobot.EXAMPLE).spec(30.0)
+    assert spec.cameras == {"scene": "pixels_scene", "wrist": "pixels_wrist"}
+    assert spec.vectors["gripper"] == ("finger",)
+    assert spec.action_space.names == (*(f"joint{n}" for n in range(1, 8)), "gripper")
 
 
 def test_there_and_back_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

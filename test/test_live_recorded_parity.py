@@ -42,8 +42,8 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from lewm_ros.model.checkpoint import load_checkpoint
 from lewm_ros.model.pixels import fit_frame, normalise_pixels
 from lewm_ros.nodes.conversions import message_to_rgb
-from lewm_ros.observation.commands import JointPath, joint_command, twist_command
-from lewm_ros.observation.embeddings import image_to_embedding
+from lewm_ros.observation.command_messages import JointPath, joint_command, twist_command
+from lewm_ros.observation.embedding_images import image_to_embedding
 from lewm_ros.observation.images import ENCODINGS, compressed_to_rgb, image_to_rgb, row_bytes
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.stamps import stamp_to_ns

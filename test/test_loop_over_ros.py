@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 from conftest import joint_delta_space, random_model, small_model_config
 
-from lewm_ros.config import PlannerConfig
+from lewm_ros.environments.panda.actions import panda_space
+from lewm_ros.environments.panda.environment import FINGER
 from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lewm_ros.observation.input_spec import CameraSpec, InputSpec, VectorSpec
+from lewm_ros.planning import PlannerConfig
+from lewm_ros.robot.arm import PANDA
 from lewm_training.__main__ import main
 from lewm_training.judge.goals import drive_goals
 from lewm_training.judge.processes import ProcessError, planner_config
@@ -48,9 +52,29 @@ def test_the_demo_leaves_pictures_a_plot_and_a_video(
 def test_camera_and_budget_are_the_checkpoints(fast_checkpoint: Path, tmp_path: Path) -> None:
     search = PlannerConfig(horizon=1, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
     (goal,) = drive_goals(str(fast_checkpoint), "reach", 1, 0, search, record=tmp_path)
-    assert goal["trace"]["time_s"][-1] == pytest.approx(3.0, abs=0.1), "120 control steps at 40 Hz"
+    assert goal["trace"]["time_s"][-1] == pytest.approx(6.0, abs=0.1)
     with np.load(tmp_path / "goal_000.npz") as film:
-        assert film["frames"].shape[1:] == film["goal"].shape == (48, 48, 3)
+        assert film["frames"].shape[1:] == film["goal"].shape == (1, 48, 48, 3)
+
+
+def test_two_cameras_joints_and_a_gripper_go_round_the_loop(tmp_path: Path) -> None:
+    space = replace(panda_space("joint_delta", 20.0, gripper=True), action_block=5)
+    vectors = (("proprio", PANDA.joint_names), ("gripper", (FINGER,)))
+    inputs = InputSpec(
+        tuple(CameraSpec(name, 32) for name in ("scene", "wrist")),
+        tuple(VectorSpec(name, parts, (0.0,) * len(parts), (1.0,) * len(parts)) for name, parts in vectors),
+    )
+    model = LeWorldModel(replace(small_model_config(), action_dim=space.block_dim), inputs).eval()
+    assert (model.tokens, model.goal_tokens) == (3, (0, 1)), "a token per camera, and one of the vectors"
+    path = save_checkpoint(Checkpoint(model, space), tmp_path / "two")
+    search = PlannerConfig(horizon=1, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
+    (goal,) = drive_goals(str(path), "pick_place", 1, 0, search, record=tmp_path)
+    assert goal["trace"]["time_s"][-1] == pytest.approx(10.0, abs=0.1)
+    assert goal["plan_rate_hz"] > 0.0
+    assert goal["cycles"] > 100
+    with np.load(tmp_path / "goal_000.npz") as film:
+        assert film["frames"].shape[1:] == film["goal"].shape == (2, 32, 32, 3)
+        assert np.ptp(film["goal"], axis=(1, 2)).min() > 50, "there is something to see on both"
 
 
 def test_a_node_that_cannot_start_is_said_at_once(checkpoint_path: Path) -> None:
@@ -73,6 +97,7 @@ def test_eval_over_ros_reports_rates_and_the_same_start_as_the_direct_loop(
         assert main(["eval", *common, "--transport", transport, "--json", str(path)]) == 0
         reports[transport] = json.loads(path.read_text())
     assert reports["ros"].keys() >= reports["direct"].keys()
+    assert reports["ros"]["unit"] == "m"
     start = [report["start_distance_m"]["median"] for report in reports.values()]
     assert start[0] == pytest.approx(start[1], abs=1e-3)
     assert reports["ros"]["cycles"] > 0

@@ -11,7 +11,7 @@ from conftest import small_model_config
 
 from lewm_ros.config import ModelConfig, SIGRegConfig
 from lewm_ros.model import LeWorldModel, SIGReg
-from lewm_ros.model.pixels import fit_frame, normalise_frame, normalise_pixels
+from lewm_ros.model.inputs import normalise_frame, normalise_pixels
 
 
 @pytest.fixture
@@ -30,24 +30,25 @@ def test_the_papers_model_has_18_million_parameters() -> None:
 def test_public_shapes(model: LeWorldModel) -> None:
     config = model.config
     size, history, dim, action = config.encoder.image_size, config.history, config.embedding_dim, config.action_dim
-    assert model.encode(torch.zeros(2, 3, size, size)).shape == (2, dim)
-    assert model.predict(torch.zeros(2, history, dim), torch.zeros(2, history, action)).shape == (2, history, dim)
+    assert model.encode(torch.zeros(2, 3, size, size)).shape == (2, 1, dim)
+    assert model.predict(torch.zeros(2, history, 1, dim), torch.zeros(2, history, action)).shape == (2, history, 1, dim)
     rollout = model.rollout(
-        torch.zeros(2, history, dim), torch.zeros(2, history - 1, action), torch.zeros(2, 5, 4, action)
+        torch.zeros(2, history, 1, dim), torch.zeros(2, history - 1, action), torch.zeros(2, 5, 4, action)
     )
-    assert rollout.shape == (2, 5, 4, dim)
+    assert rollout.shape == (2, 5, 4, 1, dim)
 
 
 def test_a_convolutional_stem_gives_the_same_shapes() -> None:
     config = small_model_config(stem_channels=(8, 16))
     size = config.encoder.image_size
-    assert LeWorldModel(config).eval().encode(torch.zeros(2, 3, size, size)).shape == (2, config.embedding_dim)
+    assert LeWorldModel(config).eval().encode(torch.zeros(2, 3, size, size)).shape == (2, 1, config.embedding_dim)
 
 
 def test_a_rollout_is_predict_fed_back_over_a_sliding_history(model: LeWorldModel) -> None:
     _stir(model)
     history, dim, action = model.config.history, model.config.embedding_dim, model.config.action_dim
-    z, past, plans = torch.randn(1, history, dim), torch.randn(1, history - 1, action), torch.randn(1, 2, 3, action)
+    z = torch.randn(1, history, 1, dim)
+    past, plans = torch.randn(1, history - 1, action), torch.randn(1, 2, 3, action)
     imagined = model.rollout(z, past, plans)
     for sample in range(2):
         states, actions = z, torch.cat([past, plans[:, sample]], dim=1)
@@ -59,14 +60,14 @@ def test_a_rollout_is_predict_fed_back_over_a_sliding_history(model: LeWorldMode
 
 def test_a_rollout_starts_from_less_than_the_full_history(model: LeWorldModel) -> None:
     dim, action = model.config.embedding_dim, model.config.action_dim
-    imagined = model.rollout(torch.zeros(1, 1, dim), torch.zeros(1, 0, action), torch.zeros(1, 2, 4, action))
-    assert imagined.shape == (1, 2, 4, dim)
+    imagined = model.rollout(torch.zeros(1, 1, 1, dim), torch.zeros(1, 0, action), torch.zeros(1, 2, 4, action))
+    assert imagined.shape == (1, 2, 4, 1, dim)
 
 
 def test_the_predictor_is_causal(model: LeWorldModel) -> None:
     _stir(model)
     history, dim, action = model.config.history, model.config.embedding_dim, model.config.action_dim
-    z, actions = torch.randn(1, history, dim), torch.randn(1, history, action)
+    z, actions = torch.randn(1, history, 1, dim), torch.randn(1, history, action)
     later = actions.clone()
     later[:, -1] += 1.0
     before, after = model.predict(z, actions), model.predict(z, later)
@@ -76,7 +77,7 @@ def test_the_predictor_is_causal(model: LeWorldModel) -> None:
 
 def test_at_the_start_actions_change_nothing_because_adaln_gates_are_zero(model: LeWorldModel) -> None:
     history, dim, action = model.config.history, model.config.embedding_dim, model.config.action_dim
-    z = torch.randn(1, history, dim)
+    z = torch.randn(1, history, 1, dim)
     rest, busy = (model.predict(z, scale * torch.ones(1, history, action)) for scale in (0.0, 1.0))
     torch.testing.assert_close(rest, busy)
 
@@ -108,7 +109,7 @@ def test_gradients_flow_through_both_sides_of_the_prediction_error() -> None:
     size = model.config.encoder.image_size
     pixels = torch.randn(4, model.config.history + 1, 3, size, size, requires_grad=True)
     actions = torch.randn(4, model.config.history, model.config.action_dim)
-    model.loss(pixels, actions, SIGReg(SIGRegConfig()), 0.0).prediction.backward()
+    model.loss(pixels, actions, SIGReg(SIGRegConfig())).prediction.backward()
     reached = pixels.grad.abs().sum((0, 2, 3, 4))
     assert (reached > 0).all()  # the last frame is only ever a target
 
@@ -126,11 +127,11 @@ def test_collapse_is_real_and_sigreg_prevents_it(weight: float, collapses: bool)
         places = torch.randint(0, size // 2, (32, 1)) + torch.arange(history + 1)
         pixels = ((torch.arange(size) - places.unsqueeze(-1)).abs() < 4).float() * 2.0 - 1.0
         pixels = pixels[:, :, None, None, :].expand(-1, -1, 3, size, -1)
-        loss = model.loss(pixels, torch.ones(32, history, model.config.action_dim), sigreg, weight)
+        loss = model.loss(pixels, torch.ones(32, history, model.config.action_dim), sigreg)
         optimizer.zero_grad()
-        loss.total.backward()
+        (loss.prediction + weight * loss.sigreg).backward()
         optimizer.step()
-        spreads.append(loss.embeddings.detach().std(dim=(0, 1)).mean().item())
+        spreads.append(loss.states.detach().std(dim=(0, 1)).mean().item())
     if collapses:
         assert spreads[-1] < 0.1 * spreads[0]
     else:
@@ -141,16 +142,6 @@ def test_a_single_frame_is_normalised_to_the_same_bits() -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
     frame = np.concatenate([values, values[::-1], values.swapaxes(0, 1)], axis=2)
     assert torch.equal(normalise_frame(frame), normalise_pixels(torch.from_numpy(frame).unsqueeze(0)))
-
-
-def test_fit_frame_keeps_the_centre_and_the_size() -> None:
-    frame = np.zeros((4, 8, 3), dtype=np.uint8)
-    frame[:, 2:6] = 255  # the central square
-    fitted = fit_frame(frame, 2)
-    assert fitted.shape == (2, 2, 3)
-    assert (fitted == 255).all()
-    same = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(fit_frame(same, 4), same)
 
 
 def test_pixels_are_imagenet_normalised() -> None:

@@ -23,9 +23,10 @@ from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.model.checkpoint import load_checkpoint
-from lewm_ros.model.pixels import fit_frame, normalise_pixels
-from lewm_ros.observation.embeddings import image_to_embedding
+from lewm_ros.model.inputs import normalise_pixels
+from lewm_ros.observation.embedding_images import image_to_embedding
 from lewm_ros.observation.images import image_to_rgb
+from lewm_ros.observation.input_spec import fit_frame
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 from lewm_ros.robot.arm import PANDA
@@ -118,7 +119,7 @@ def test_embeddings_are_those_of_the_model_with_the_header_of_the_frame(loop: Lo
     pixels = normalise_pixels(torch.from_numpy(fit_frame(image_to_rgb(frame), 32)))
     with torch.inference_mode():
         expected = model.encode(pixels.unsqueeze(0))[0].numpy()
-    np.testing.assert_allclose(image_to_embedding(message, 16), expected, atol=1e-4)
+    np.testing.assert_allclose(image_to_embedding(message, 1, 16), expected, atol=1e-4)
     loop.probe.wait(
         lambda: (
             "encoder_node" in loop.probe.status and loop.probe.value("encoder_node", "around_network_p50_s") != "none"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,10 @@ from conftest import joint_delta_space
 from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNode
 
-from lewm_ros.nodes.planner.commands import ACTION_SPACES_OF, CommandOutput, make_output
+from lewm_ros.nodes.planner.command_output import CommandOutput, make_output
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.arm import PANDA
+from lewm_ros.robot.arm_actions import ee_delta
 from lewm_ros.robot.kinematics import franka_kinematics
 from lewm_ros.robot.limits import load_limits
 
@@ -58,11 +58,8 @@ def node(context: Context) -> Iterator[Recorder]:
 
 
 def make(node: Recorder, interface: str, kind: str = "joint_delta", dry_run: bool = False) -> CommandOutput:
-    assert kind in ACTION_SPACES_OF[interface]
-    space = joint_delta_space()
-    if kind == "ee_delta":
-        space = replace(space, kind="ee_delta", limit=(0.01,) * 3 + (0.05,) * 3 + (1.0,))
-    output = make_output(node, interface, space, dry_run, base_frame="base_link")
+    space = ee_delta((0.01,) * 3 + (0.05,) * 3, HZ) if kind == "ee_delta" else joint_delta_space()
+    output = make_output(node, interface, space, PANDA.joint_names, dry_run, base_frame="base_link")
     output.use_limits(LIMITS, margin_rad=0.02, max_lead_rad=0.3, workspace=None)
     output.begin(PANDA.home_rad)
     return output

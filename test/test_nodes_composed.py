@@ -90,7 +90,8 @@ def test_sigint_during_motion_stops_the_arm_and_ends_both(probe: Probe) -> None:
 
 def test_patch_tokens_close_the_loop_too(patch_probe: Probe) -> None:
     plan_and_command(patch_probe)
-    assert patch_probe.heard["embedding"][-1].width == 16 * 32, "16 tokens of 32 features"
+    newest = patch_probe.heard["embedding"][-1]
+    assert (newest.height, newest.width) == (16, 32), "16 tokens of 32 numbers"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,20 +8,19 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from builtin_interfaces.msg import Duration
-from conftest import joint_delta_space
+from conftest import ToyCheckpoint, joint_delta_space
 from geometry_msgs.msg import TwistStamped
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from lewm_ros.config import PlannerConfig
+from lewm_ros.environments.panda import SimArm
 from lewm_ros.nodes.conversions import ns_to_stamp
 from lewm_ros.nodes.planner.control_loop import ControlLoop
-from lewm_ros.nodes.sim.commands import Hold, Trajectory, Twist
+from lewm_ros.nodes.sim.command_input import Hold, Trajectory, Twist
 from lewm_ros.observation.stamps import NS_PER_S
-from lewm_ros.planning import RecedingHorizonPlanner
+from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_ros.planning.planner import Decision
 from lewm_ros.robot.arm import PANDA
-from lewm_ros.sim import SimArm
 
 T0_NS = 1_700_000_000_000_000_000
 STEP_NS = 50_000_000
@@ -29,7 +28,7 @@ STEP_NS = 50_000_000
 
 def scheduled_loop() -> ControlLoop:
     """Closed at T0; in control step n of blocks 1 and 2, joint 1 moves by n / 1000 rad."""
-    planner = RecedingHorizonPlanner(None, PlannerConfig(knots_per_block=5), joint_delta_space(), history=3)
+    planner = RecedingHorizonPlanner(ToyCheckpoint(None, joint_delta_space()), PlannerConfig(knots_per_block=5))
     steps = np.arange(5, 15).reshape(2, 5, 1) / 1000.0
     actions = np.pad(steps, ((0, 0), (0, 0), (0, 6)))
     decision = Decision(block=1, actions=actions, cost=0.0, status="found", elites=actions[np.newaxis], iterations=1)

@@ -20,7 +20,7 @@ from std_msgs.msg import Header
 
 from lewm_ros.nodes.conversions import ns_to_stamp, rgb_to_image
 from lewm_ros.nodes.qos import LATCHED
-from lewm_ros.observation.embeddings import image_to_embedding
+from lewm_ros.observation.embedding_images import image_to_embedding
 from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 
 
@@ -47,7 +47,7 @@ class Views(Probe):
         timer = self.node.create_timer(0.1, lambda: self._send(frame))
         self.wait(lambda: len(self.embeddings) > heard, "an embedding")
         self.node.destroy_timer(timer)
-        return image_to_embedding(self.embeddings[-1], 16)
+        return image_to_embedding(self.embeddings[-1], 1, 16)
 
     def want(self, goal: Image) -> None:
         """Send a goal image."""

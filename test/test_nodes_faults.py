@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, String
 
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lewm_ros.nodes.conversions import embedding_to_image, rgb_to_image
+from lewm_ros.nodes.conversions import matrix_to_image, rgb_to_image
 from lewm_ros.nodes.encoder_node import EncoderNode
 from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.planner_node import PlannerNode
@@ -29,6 +29,7 @@ from lewm_ros.nodes.runner import run
 from lewm_ros.nodes.sim_node import SimNode
 from lewm_ros.nodes.tools import episode_runner
 from lewm_ros.robot.arm import PANDA
+from lewm_ros.robot.arm_actions import ee_delta
 
 
 def test_missing_checkpoint_ends_a_process_with_one_line(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_missing_checkpoint_ends_a_process_with_one_line(tmp_path: Path) -> None
         (
             PlannerNode,
             {"planner.elites": 1000, "planner.samples": 10},
-            "elites: must be between 1 and samples 10",
+            "elites: must be at most samples, 10",
         ),
         (PlannerNode, {"planner.running_weight": ".nan"}, "planner.running_weight out of range"),
         (PlannerNode, {"ramp_s": ".inf"}, "ramp_s out of range"),
@@ -58,7 +59,11 @@ def test_missing_checkpoint_ends_a_process_with_one_line(tmp_path: Path) -> None
         (PlannerNode, {"workspace_low_m": "[.nan, 0.0, 0.0]"}, "workspace_low_m: must be 3 numbers"),
         (PlannerNode, {"workspace_low_m": "[0.0, 0.0]"}, "workspace_low_m: must be 3 numbers"),
         (PlannerNode, {"workspace_low_m": "[.inf, .inf, .inf]"}, "workspace: needs x, y, z with low below high"),
-        (PlannerNode, {"command_interface": "twist"}, "acts in 'joint_delta', but 'ee_delta' is asked for"),
+        (
+            PlannerNode,
+            {"command_interface": "twist"},
+            "command_interface twist: it takes twists, the checkpoint acts in 'joint_delta'",
+        ),
         (PlannerNode, {"planner.knots_per_block": 2}, "knots_per_block 2 does not divide action_block 5"),
         (PlannerNode, {"max_lead_rad": -1.0}, "max_lead_rad out of range"),
         (PlannerNode, {"max_lead_rad": "far"}, "expecting type 'DOUBLE'"),
@@ -93,9 +98,12 @@ def test_unknown_key_in_a_parameter_file_gets_one_line(tmp_path: Path, capfd: py
 
 
 def test_motions_of_the_hand_become_those_of_a_known_arm_only(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    space = replace(joint_delta_space(), kind="ee_delta")
+    space = replace(ee_delta((0.01,) * 6, 20.0), action_block=5)
     path = save_checkpoint(Checkpoint(random_model(), space), tmp_path / "hand")
     given = ["-p", f"checkpoint:={path}", "-p", "limits:=robot_description"]
+    assert run({"planner_node": PlannerNode}, ["--ros-args", *given]) == 2
+    assert "joint_names: must name the joints" in capfd.readouterr().err
+    given += ["-p", f"joint_names:={list(PANDA.joint_names)}"]
     assert run({"planner_node": PlannerNode}, ["--ros-args", *given]) == 2
     [line] = capfd.readouterr().err.splitlines()
     assert "to turn ee_delta into joint_trajectory they must be of a known arm (panda or fr3" in line
@@ -124,7 +132,7 @@ class Arm:
         probe.node.create_timer(0.05, self._publish)
 
     def show_goal(self) -> None:
-        self._goal.publish(embedding_to_image(np.ones(16, np.float32), self._header()))
+        self._goal.publish(matrix_to_image(np.ones((1, 16), np.float32), self._header()))
 
     def claim_checkpoint(self, identity: str) -> None:
         self._info.publish(String(data=f'{{"checkpoint": "{identity}"}}'))
@@ -136,7 +144,7 @@ class Arm:
         header = self._header()
         self._joints.publish(JointState(header=header, name=self.names, position=PANDA.home_rad.tolist()))
         if self.embedding is not None:
-            self._embedding.publish(embedding_to_image(self.embedding, header))
+            self._embedding.publish(matrix_to_image(self.embedding[np.newaxis], header))
         if self.frame is not None:
             self.frame.header = header
             self._image.publish(self.frame)

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 pytest.importorskip("mink", reason="needs mink: pip install 'lewm_ros[ik]'")
 
-from conftest import joint_delta_space, random_model
+from conftest import random_model
 from ros_processes import SMALL_SEARCH, Probe, Processes, node_command, nodes_command
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64
@@ -21,6 +21,7 @@ from trajectory_msgs.msg import JointTrajectory
 from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.robot.arm import PANDA
+from lewm_ros.robot.arm_actions import ee_delta
 from lewm_ros.robot.limits import load_limits
 
 HZ = 20.0
@@ -29,7 +30,7 @@ HZ = 20.0
 @pytest.fixture
 def probe(tmp_path: Path) -> Iterator[Probe]:
     """A simulator with new goals, and a planner that commands its joints."""
-    space = replace(joint_delta_space(), kind="ee_delta", limit=(0.005,) * 6 + (1.0,))
+    space = replace(ee_delta((0.005,) * 6, HZ), action_block=5)
     shared = {"checkpoint": save_checkpoint(Checkpoint(random_model(), space), tmp_path / "hand"), "device": "cpu"}
     shared["use_sim_time"] = True
     processes = Processes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,26 +11,27 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
-from conftest import joint_delta_space, random_model
+from conftest import random_model
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from ros_processes import SMALL_SEARCH, Probe, Processes, node_command
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Float64
+from std_msgs.msg import Bool, Float64
 
 from lewm_ros.config import ConfigError
 from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
-from lewm_ros.nodes.conversions import embedding_to_image
+from lewm_ros.nodes.conversions import matrix_to_image
 from lewm_ros.nodes.qos import LATCHED
 from lewm_ros.nodes.sim_node import ticks_per_image, was_published_before
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.stamps import stamp_to_ns
 from lewm_ros.robot.arm import PANDA
+from lewm_ros.robot.arm_actions import ee_delta
 
 
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
     """A simulator with a new goal every half second, and a planner that commands twists."""
-    space = replace(joint_delta_space(), kind="ee_delta", limit=(0.005,) * 6 + (1.0,))
+    space = replace(ee_delta((0.005,) * 6, control_hz=20.0), action_block=5)
     hand = Checkpoint(random_model(), space)
     path = save_checkpoint(hand, tmp_path_factory.mktemp("checkpoint") / "hand")
     planner = {"checkpoint": path, "device": "cpu", "command_interface": "twist", "use_sim_time": True}
@@ -94,10 +96,10 @@ def test_twists_move_the_hand(probe: Probe) -> None:
     # The encoder's part: any embedding will do for a random model, but not always the same one.
     random = np.random.default_rng(0)
     probe.node.create_subscription(
-        Image, "image", lambda m: embedding.publish(embedding_to_image(random.random(16, np.float32), m.header)), 1
+        Image, "image", lambda m: embedding.publish(matrix_to_image(random.random((1, 16), np.float32), m.header)), 1
     )
     probe.wait(lambda: probe.heard["joint_states"], "joint states")
-    goal.publish(embedding_to_image(np.ones(16, np.float32), probe.heard["joint_states"][-1].header))
+    goal.publish(matrix_to_image(np.ones((1, 16), np.float32), probe.heard["joint_states"][-1].header))
     probe.wait(lambda: probe.enable().success, "the planner to be enabled")
     before = joint_positions(probe.heard["joint_states"][-1], PANDA.joint_names)
     twists, grippers = probe.heard["twist"], probe.heard["gripper"]
@@ -109,3 +111,50 @@ def test_twists_move_the_hand(probe: Probe) -> None:
     assert all(abs(gripper.data) <= 1.0 for gripper in grippers)
     after = joint_positions(probe.heard["joint_states"][-1], PANDA.joint_names)
     assert np.abs(after - before).max() > 0.01
+
+
+def test_every_camera_and_the_finger_of_a_cube_task() -> None:
+    processes = Processes()
+    own = Probe(processes)
+    topics = [f"{camera}/{topic}" for camera in ("scene", "wrist") for topic in ("image", "goal_image")]
+    for topic in topics:
+        own.listen(Image, f"two/{topic}", LATCHED if topic.endswith("goal_image") else 10)
+    states, solved = own.listen(JointState, "two/joint_states"), own.listen(Bool, "two/sim_node/solved")
+    gripper = own.node.create_publisher(Float64, "two/gripper", 1)
+    parameters = ("task:=pick_place", "cameras:=[scene,wrist]", "image_size:=32")
+    given = [word for parameter in parameters for word in ("-p", parameter)]
+    processes.start([*node_command("sim_node"), *given, "-r", "__ns:=/two"])
+    try:
+        answer = json.loads(own.call("two/sim_node/reset").message)
+        assert answer["budget_s"] == 10.0
+        own.wait(lambda: all(own.heard[f"two/{topic}"] for topic in topics), "frames and goals of both cameras")
+        newest = {topic: own.heard[f"two/{topic}"][-1] for topic in topics}
+        assert bytes(newest["scene/image"].data) != bytes(newest["wrist/image"].data)
+        for camera in ("scene", "wrist"):
+            assert newest[f"{camera}/image"].header.frame_id == f"{camera}_camera"
+            assert stamp_to_ns(newest[f"{camera}/goal_image"].header.stamp) == answer["goal_stamp_ns"]
+        own.wait(lambda: states and solved, "joint states and the score")
+        assert not solved[-1].data
+
+        def opening_m() -> float:
+            return states[-1].position[states[-1].name.index("panda_finger_joint1")]
+
+        assert opening_m() == pytest.approx(0.04, abs=0.002)
+        gripper.publish(Float64(data=1.0))
+        own.wait(lambda: opening_m() < 0.01, "the gripper to close")
+    finally:
+        processes.interrupt()
+        own.close()
+
+
+@pytest.mark.parametrize(
+    ("cameras", "words"), [("[scene,ceiling]", "has scene, wrist, not 'ceiling'"), ("[wrist,wrist]", "each only once")]
+)
+def test_cameras_that_are_not_there_are_one_line(cameras: str, words: str) -> None:
+    processes = Processes()
+    process = processes.start(node_command("sim_node", cameras=cameras))
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2
+    (line,) = stderr.splitlines()
+    assert line.startswith("sim_node: cameras: ")
+    assert words in line

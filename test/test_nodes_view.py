@@ -15,16 +15,22 @@ import yaml
 
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
+from conftest import joint_delta_space, small_model_config
 from ros_processes import ROOT, SMALL_SEARCH, Probe, Processes, node_command
 from sensor_msgs.msg import Image
-from std_msgs.msg import Float64
+from std_msgs.msg import Float64, Header
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
+from lewm_ros.model import LeWorldModel
+from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
+from lewm_ros.nodes.conversions import ns_to_stamp, rgb_to_image
 from lewm_ros.nodes.planner.markers import path_markers, tip_paths_m
-from lewm_ros.observation.embeddings import image_to_embedding
+from lewm_ros.observation.embedding_images import image_to_embedding
 from lewm_ros.observation.images import image_to_rgb
+from lewm_ros.observation.input_spec import CameraSpec, InputSpec
 from lewm_ros.observation.stamps import stamp_to_ns
+from lewm_ros.robot.arm_actions import ArmChannels, ee_delta
 from lewm_ros.robot.kinematics import Kinematics
 
 RVIZ, FOXGLOVE = ROOT / "config/lewm.rviz", ROOT / "config/lewm_foxglove.json"
@@ -46,14 +52,14 @@ def test_paths_of_joint_deltas_go_through_kinematics() -> None:
     before[0, 0] = np.pi / 2  # the block under way turns the arm, stretched along x, to y
     plans[0, 0, 1] = np.pi / 2  # the elbow bends: (0, 1) for the elbow, and the tip is 1 m to its left
     plans[0, 1, 0] = -np.pi / 2  # the shoulder turns back: the elbow to (1, 0), the tip above it
-    paths_m = tip_paths_m("joint_delta", planar_arm(), np.zeros(7), before, plans)
+    paths_m = tip_paths_m(ArmChannels.of(joint_delta_space()), planar_arm(), np.zeros(7), before, plans)
     np.testing.assert_allclose(paths_m, [[[0, 2, 0], [-1, 1, 0], [1, 1, 0]]], atol=1e-12)
 
 
 def test_paths_of_twists_are_sums_of_their_translations() -> None:
     before, plans = np.full((2, 7), 0.1), np.zeros((2, 2, 7))
     plans[1] = [[0.0, 0.0, 0.3, 9.0, 9.0, 9.0, 1.0], [0.5, 0.0, 0.0, 9.0, 9.0, 9.0, 1.0]]
-    paths_m = tip_paths_m("ee_delta", planar_arm(), np.zeros(7), before, plans)
+    paths_m = tip_paths_m(ArmChannels.of(ee_delta((9.0,) * 6, 20.0)), planar_arm(), np.zeros(7), before, plans)
     begin = [2.2, 0.2, 0.2]  # the stretched arm's tip at (2, 0, 0), and twice (0.1, 0.1, 0.1)
     np.testing.assert_allclose(paths_m, [[begin] * 3, [begin, [2.2, 0.2, 0.5], [2.7, 0.2, 0.5]]])
 
@@ -117,7 +123,7 @@ def test_the_picture_shows_frame_goal_and_prediction(probe: Probe) -> None:
 def test_the_prediction_is_of_the_time_where_the_plan_ends(probe: Probe) -> None:
     predicted, paths = probe.heard["planner_node/predicted_embedding"], probe.heard["planner_node/paths"]
     probe.wait(lambda: len(predicted) > 3 and len(paths) > 3, "predictions and paths")
-    assert image_to_embedding(predicted[-1], 16).shape == (16,)
+    assert image_to_embedding(predicted[-1], 1, 16).shape == (1, 16)
     begins_ns = {stamp_to_ns(plan.header.stamp) for plan in probe.heard["planner_node/plan"]}
     assert stamp_to_ns(predicted[-1].header.stamp) - 500_000_000 in begins_ns, "two blocks after the plan's begin"
     _, plan, *candidates = paths[-1].markers
@@ -146,6 +152,40 @@ def test_rviz_and_foxglove_show_what_the_nodes_publish(probe: Probe) -> None:
     assert topics <= set(published) | OF_OTHERS
     called = {value for key, value in configured if key == "serviceName"}
     assert called <= set(services) and len(called) == 3
+
+
+def test_every_camera_has_its_row_and_one_without_a_partner_is_named(tmp_path: Path) -> None:
+    spec = InputSpec((CameraSpec("scene", 32), CameraSpec("wrist", 32)))
+    path = save_checkpoint(Checkpoint(LeWorldModel(small_model_config(), spec), joint_delta_space()), tmp_path / "two")
+    processes = Processes()
+    own = Probe(processes)
+    pictures = own.listen(Image, "two/view_node/annotated_image")
+    cameras = {name: own.node.create_publisher(Image, f"two/{name}/image", 1) for name in ("scene", "wrist")}
+    given = [word for value in (f"checkpoint:={path}", "panel_px:=64") for word in ("-p", value)]
+    processes.start([*node_command("view_node"), *given, "-r", "__ns:=/two"])
+
+    def send(late_s: float) -> None:
+        """A light frame of the scene, and a dark one of the wrist so much later."""
+        now_ns = own.node.get_clock().now().nanoseconds
+        for publisher, value, late_ns in zip(cameras.values(), (200, 100), (0, int(late_s * 1e9)), strict=True):
+            header = Header(stamp=ns_to_stamp(now_ns + late_ns))
+            publisher.publish(rgb_to_image(np.full((8, 8, 3), value, np.uint8), header))
+
+    def rows() -> list[int]:
+        """What is in the middle of the current view, from above."""
+        picture = image_to_rgb(pictures[-1])
+        return [int(picture[8 + 5 + row * (64 + 8) + 32, 8 + 32, 0]) for row in range(2)]
+
+    timer = own.node.create_timer(0.05, lambda: send(late_s=0.01))
+    try:
+        own.wait(lambda: pictures and rows() == [200, 100], "a row for each camera")
+        timer.cancel()
+        own.node.create_timer(0.05, lambda: send(late_s=0.03))
+        words = "camera wrist has no frame within 0.025 s of camera scene's"
+        own.wait(lambda: own.messages().get("two/view_node") == words, "the camera to be named", 20.0)
+    finally:
+        processes.interrupt()
+        own.close()
 
 
 TOPIC_KEYS = ("imageTopic", "topic", "topicToRender", "value")

@@ -21,10 +21,10 @@ from ros_processes import TIMEOUT_S
 from sensor_msgs.msg import JointState
 
 from lewm_ros.model.checkpoint import Checkpoint
-from lewm_ros.nodes.inputs import UNNUMBERED, Input
-from lewm_ros.nodes.planner.inputs import PlannerInputs
 from lewm_ros.nodes.planner.latency import LatencyTrace
+from lewm_ros.nodes.planner.planner_inputs import PlannerInputs
 from lewm_ros.nodes.planner.watchdogs import ClockWatch, FrozenWatch, JointGuard
+from lewm_ros.nodes.subscriptions import UNNUMBERED, Input
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.limits import load_limits
 
@@ -184,7 +184,14 @@ def test_a_gripper_on_the_same_topic_does_not_push_the_arm_out() -> None:
     checkpoint = Checkpoint(random_model(), joint_delta_space())
     try:
         inputs = PlannerInputs(
-            node, checkpoint, JointGuard(load_limits("panda")), lambda: 1.0, 0, LatencyTrace(), lambda *_: None
+            node,
+            checkpoint,
+            PANDA.joint_names,
+            JointGuard(load_limits("panda")),
+            lambda: 1.0,
+            0,
+            LatencyTrace(),
+            lambda *_: None,
         )
         publisher = node.create_publisher(JointState, "joint_states", 10)
         end_s = time.monotonic() + TIMEOUT_S

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import small_model_config
@@ -10,7 +12,7 @@ from toy_training import toy_config
 
 from lewm_ros.config import SIGRegConfig, TrainConfig
 from lewm_ros.model import LeWorldModel, SIGReg
-from lewm_ros.model.encoder import Encoder
+from lewm_ros.model.encoder import make_encoder
 from lewm_training.learn.objective import Objective, curvature
 from lewm_training.learn.trainer import tune_for
 
@@ -49,12 +51,17 @@ def test_sigreg_by_recurrence_is_the_formula_written_out() -> None:
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("registers", [0, 2])
 @pytest.mark.parametrize("stem_channels", [(), (8, 16)], ids=["linear patches", "stem"])
-def test_the_cls_token_alone_is_that_of_all_tokens(stem_channels: tuple[int, ...]) -> None:
+def test_the_first_tokens_alone_are_those_of_all_tokens(stem_channels: tuple[int, ...], registers: int) -> None:
     torch.manual_seed(0)
-    encoder = Encoder(small_model_config(stem_channels).encoder, 32, 16).eval()
+    config = small_model_config(stem_channels)
+    encoder = make_encoder(replace(config, encoder=replace(config.encoder, registers=registers))).eval()
     pixels = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(encoder(pixels), encoder.projector(encoder.tokens(pixels)[:, 0]))
+    tokens, patches = encoder.with_patches(pixels)
+    assert tokens.shape == (2, 1 + registers, 16)
+    assert patches.shape == (2, 16, 32)
+    torch.testing.assert_close(encoder(pixels), tokens)
 
 
 def test_attention_by_matmul_is_attention() -> None:
@@ -70,9 +77,9 @@ def test_by_default_the_loss_is_the_papers_two_terms() -> None:
     composed = objective(sigreg=SIGRegConfig(weight=0.25))
     pixels, actions, directions = batch(4)
     terms = composed(pixels, actions, directions)
-    plain = composed.model.loss(pixels, actions, lambda z: composed.sigreg(z, directions), 0.25)
+    plain = composed.model.loss(pixels, actions, lambda z: composed.sigreg(z, directions))
     assert terms.keys() == {"loss", "prediction", "sigreg"}
-    torch.testing.assert_close(terms["loss"], plain.total)
+    torch.testing.assert_close(terms["loss"], plain.prediction + 0.25 * plain.sigreg)
     torch.testing.assert_close(terms["loss"], terms["prediction"] + 0.25 * terms["sigreg"])
 
 

@@ -14,7 +14,7 @@ pytest.importorskip("rosbags", reason="recordings need the extra: pip install -e
 
 from recordings import header, make, numbers, seconds, trajectory, twist
 
-from lewm_ros.observation.commands import JointPath, joint_command, twist_command
+from lewm_ros.observation.command_messages import JointPath, joint_command, twist_command
 from lewm_ros.observation.images import ENCODINGS, compressed_to_rgb, image_to_rgb
 from lewm_ros.observation.timeline import ClockJump, Held, Rule, Sample, Timeline
 from lewm_ros.robot.arm import PANDA

@@ -110,7 +110,7 @@ def test_colcon_installs_every_module_under_its_import_name(workspace: Path) -> 
         installed = Path(place)
         assert installed.is_relative_to(workspace)
         expected = {file.relative_to(source) for file in source.rglob("*.py")} | {
-            file.relative_to(source) for file in source.glob("assets/*")
+            file.relative_to(source) for file in source.rglob("assets/**/*") if file.is_file()
         }
         assert {file for file in expected if not (installed / file).is_file()} == set()
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import joint_delta_space
+from conftest import ToyCheckpoint, joint_delta_space
 from torch import Tensor
 
-from lewm_ros.config import PlannerConfig
-from lewm_ros.planning import RecedingHorizonPlanner
+from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_ros.planning.costs import latent_displacement
 from lewm_ros.planning.planner import FOUND, NOT_FINITE, OUT_OF_TIME
 from lewm_ros.planning.surprise import SurpriseWatch
+from lewm_ros.robot.arm_actions import joint_delta
 
 SPACE = joint_delta_space()
 THOROUGH = PlannerConfig(horizon=2, samples=256, iterations=20, elites=25, knots_per_block=1, precision="fp32")
@@ -23,22 +23,22 @@ SEARCH = PlannerConfig(horizon=2, samples=64, iterations=8, elites=8, knots_per_
 
 
 class Walk:
-    """The embedding is a 7-D place; a block moves it by the mean of its z-scored actions."""
+    """The state is one token, a 7-D place; a block moves it by the mean of its z-scored actions."""
 
     def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
         def imagine(plans: Tensor) -> Tensor:
             steps = plans.unflatten(-1, (SPACE.action_block, 7)).mean(-2)  # (B, S, T, 7)
-            return z[:, None, -1:] + steps.cumsum(2)
+            return z[:, None, -1:] + steps.cumsum(2).unsqueeze(-2)  # (B, S, T, 1, 7)
 
         return imagine
 
 
 def planner(config: PlannerConfig = SEARCH, seed: int = 0) -> RecedingHorizonPlanner:
-    return RecedingHorizonPlanner(Walk(), config, SPACE, history=3, seed=seed)
+    return RecedingHorizonPlanner(ToyCheckpoint(Walk(), SPACE), config, seed)
 
 
 def test_the_loop_walks_to_the_goal_and_stays() -> None:
-    loop, place, goal = planner(), torch.zeros(7), torch.linspace(-4.0, 4.0, 7)
+    loop, place, goal = planner(), torch.zeros(1, 7), torch.linspace(-4.0, 4.0, 7)[None]
     for block in range(10):
         loop.observe(block, place)
         loop.adopt(loop.decide(block, goal), first_free=block + 1)
@@ -50,10 +50,10 @@ def test_the_loop_walks_to_the_goal_and_stays() -> None:
 def test_the_block_being_executed_is_rolled_through_first() -> None:
     # Block 0 is rest. Blocks 1 and 2 go to the goal; at boundary 1 block 1 is already under way, so what is planned
     # there for block 2 on has only the remaining way to go.
-    loop, goal = planner(), torch.full((7,), 2.0)
-    loop.observe(0, torch.zeros(7))
+    loop, goal = planner(), torch.full((1, 7), 2.0)
+    loop.observe(0, torch.zeros(1, 7))
     loop.adopt(loop.decide(0, goal), first_free=1)
-    loop.observe(1, torch.zeros(7))
+    loop.observe(1, torch.zeros(1, 7))
     decision = loop.decide(1, goal)
     assert decision.block == 2
     moves = [loop.actions(1), *decision.actions]
@@ -62,8 +62,8 @@ def test_the_block_being_executed_is_rolled_through_first() -> None:
 
 
 def test_what_has_begun_is_not_replaced() -> None:
-    loop, goal = planner(), torch.ones(7)
-    loop.observe(0, torch.zeros(7))
+    loop, goal = planner(), torch.ones(1, 7)
+    loop.observe(0, torch.zeros(1, 7))
     decision = loop.decide(0, goal)
     loop.adopt(decision, first_free=2)  # the plan came late: block 1 has begun, at rest
     np.testing.assert_array_equal(loop.actions(1), np.zeros((5, 7)))
@@ -72,51 +72,51 @@ def test_what_has_begun_is_not_replaced() -> None:
 
 def test_after_the_last_planned_block_the_robot_rests() -> None:
     loop = planner()
-    loop.observe(0, torch.zeros(7))
-    loop.adopt(loop.decide(0, torch.ones(7)), first_free=1)
+    loop.observe(0, torch.zeros(1, 7))
+    loop.adopt(loop.decide(0, torch.ones(1, 7)), first_free=1)
     np.testing.assert_array_equal(loop.actions(1 + SEARCH.horizon), np.zeros((5, 7)))
 
 
 def test_the_last_prediction_is_compared_with_what_is_seen() -> None:
     loop = planner()
-    assert loop.observe(0, torch.zeros(7)) is None
-    loop.adopt(loop.decide(0, torch.ones(7)), first_free=1)
+    assert loop.observe(0, torch.zeros(1, 7)) is None
+    loop.adopt(loop.decide(0, torch.ones(1, 7)), first_free=1)
     # Block 0 is rest, whose z-score is 0 here, so the model expects to see the same place; it sees a step of 2.
-    seen = loop.observe(1, torch.full((7,), 2.0))
+    seen = loop.observe(1, torch.full((1, 7), 2.0))
     assert (seen.error, seen.change) == (pytest.approx(4.0, rel=1e-5), pytest.approx(0.0, abs=1e-9))
-    loop.decide(1, torch.ones(7))
-    moved = loop.observe(2, torch.full((7,), 2.0))
+    loop.decide(1, torch.ones(1, 7))
+    moved = loop.observe(2, torch.full((1, 7), 2.0))
     assert moved.change == pytest.approx(moved.error), "it sees the same place again, so both compare with that one"
 
 
 def test_where_a_plan_is_expected_to_lead() -> None:
-    loop, goal = planner(), torch.ones(7)
-    loop.observe(0, torch.zeros(7))
+    loop, goal = planner(), torch.ones(1, 7)
+    loop.observe(0, torch.zeros(1, 7))
     loop.adopt(loop.decide(0, goal), first_free=1)
-    loop.observe(1, torch.full((7,), 3.0))
+    loop.observe(1, torch.full((1, 7), 3.0))
     decision = loop.decide(1, goal)
     loop.adopt(decision, first_free=2)
     under_way, *planned = (SPACE.normalise(m).reshape(5, 7).mean(0) for m in (loop.actions(1), *decision.actions))
     expected = 3.0 + under_way + np.cumsum(planned, axis=0)  # from what was seen, through block 1, then 2 and 3
-    np.testing.assert_allclose(loop.foresee(decision), expected, atol=1e-5)
+    np.testing.assert_allclose(loop.foresee(decision)[:, 0], expected, atol=1e-5)
 
 
 def test_same_seed_same_plans_also_after_a_reset() -> None:
     loop, plans = planner(seed=3), []
     for _ in range(2):
         loop.reset()
-        loop.observe(0, torch.zeros(7))
-        plans.append(loop.decide(0, torch.ones(7)).actions)
+        loop.observe(0, torch.zeros(1, 7))
+        plans.append(loop.decide(0, torch.ones(1, 7)).actions)
     np.testing.assert_array_equal(*plans)
 
 
 @pytest.mark.parametrize(
     ("goal", "words"),
-    [(torch.ones(5), r"has shape \(5,\), expected \(7,\)"), (torch.full((7,), float("nan")), "not finite")],
+    [(torch.ones(1, 5), r"has shape \(1, 5\), expected \(1, 7\)"), (torch.full((1, 7), float("nan")), "not finite")],
 )
 def test_a_bad_goal_is_refused(goal: Tensor, words: str) -> None:
     loop = planner()
-    loop.observe(0, torch.zeros(7))
+    loop.observe(0, torch.zeros(1, 7))
     with pytest.raises(ValueError, match=words):
         loop.decide(0, goal)
 
@@ -124,9 +124,9 @@ def test_a_bad_goal_is_refused(goal: Tensor, words: str) -> None:
 def test_a_bad_embedding_is_refused_and_not_kept() -> None:
     loop = planner()
     with pytest.raises(ValueError, match="not finite"):
-        loop.observe(0, torch.full((7,), float("inf")))
+        loop.observe(0, torch.full((1, 7), float("inf")))
     with pytest.raises(ValueError, match="was not observed"):
-        loop.decide(0, torch.ones(7))
+        loop.decide(0, torch.ones(1, 7))
 
 
 def test_a_proposal_starts_the_search() -> None:
@@ -134,44 +134,44 @@ def test_a_proposal_starts_the_search() -> None:
         step = (goal - z) / blocks_left.unsqueeze(-1)  # in this world, the way is the difference
         return step.repeat(1, SPACE.action_block)
 
-    towards.displacement = latent_displacement  # type: ignore[attr-defined]
+    towards.displacement, towards.deltas = latent_displacement, list(range(7))  # type: ignore[attr-defined]
 
     # Four samples in 14 dimensions find next to nothing: what arrives, the proposal has brought.
     config = PlannerConfig(horizon=2, samples=4, iterations=1, elites=2, knots_per_block=1, precision="fp32")
     costs = []
     for proposal in (None, towards):
-        loop = RecedingHorizonPlanner(Walk(), config, SPACE, history=3, proposal=proposal)
-        loop.observe(0, torch.zeros(7))
-        costs.append(loop.decide(0, torch.linspace(-2.0, 2.0, 7)).cost)
+        loop = RecedingHorizonPlanner(ToyCheckpoint(Walk(), SPACE, proposal), config)
+        loop.observe(0, torch.zeros(1, 7))
+        costs.append(loop.decide(0, torch.linspace(-2.0, 2.0, 7)[None]).cost)
     assert costs[1] == pytest.approx(0.0, abs=1e-6)
     assert costs[0] > 0.1
     hurried = replace(config, map_weight=1.0)
-    loop = RecedingHorizonPlanner(Walk(), hurried, SPACE, history=3, proposal=towards)
-    loop.observe(0, torch.zeros(7))
-    assert loop.decide(0, torch.linspace(-2.0, 2.0, 7)).cost == pytest.approx(0.0, abs=1e-6)
+    loop = RecedingHorizonPlanner(ToyCheckpoint(Walk(), SPACE, towards), hurried)
+    loop.observe(0, torch.zeros(1, 7))
+    assert loop.decide(0, torch.linspace(-2.0, 2.0, 7)[None]).cost == pytest.approx(0.0, abs=1e-6)
 
 
 def test_plans_stay_where_the_training_data_was() -> None:
     edge = 0.02
     space = replace(SPACE, known_low=(-edge,) * 7, known_high=(edge,) * 7)
-    loop = RecedingHorizonPlanner(Walk(), THOROUGH, space, history=3)
-    loop.observe(0, torch.zeros(7))
+    loop = RecedingHorizonPlanner(ToyCheckpoint(Walk(), space), THOROUGH)
+    loop.observe(0, torch.zeros(1, 7))
     measured = np.full(7, 0.01)
-    steps = loop.decide(0, torch.full((7,), 50.0), measured).actions.reshape(-1, 7)
+    steps = loop.decide(0, torch.full((1, 7), 50.0), measured).actions.reshape(-1, 7)
     positions = measured + steps.cumsum(0)
     np.testing.assert_allclose(positions.max(0), edge, atol=1e-6)  # up to the edge, and not beyond
-    free = loop.decide(0, torch.full((7,), 50.0)).actions.reshape(-1, 7)
+    free = loop.decide(0, torch.full((1, 7), 50.0)).actions.reshape(-1, 7)
     assert (measured + free.sum(0) > 2 * edge).all()
 
 
 def test_a_running_cost_hurries_the_arrival() -> None:
-    goal, arrivals = torch.full((7,), 1.0), []
+    goal, arrivals = torch.full((1, 7), 1.0), []
     for weight in (0.0, 5.0):
         config = PlannerConfig(
             horizon=3, samples=256, iterations=15, elites=25, knots_per_block=1, running_weight=weight, precision="fp32"
         )
         loop = planner(config)
-        loop.observe(0, torch.zeros(7))
+        loop.observe(0, torch.zeros(1, 7))
         first = SPACE.normalise(loop.decide(0, goal).actions[0]).reshape(5, 7).mean(0)
         arrivals.append(np.abs(1.0 - first).mean())  # what the first block leaves of the way
     assert arrivals[1] < 0.1 < arrivals[0]
@@ -179,19 +179,19 @@ def test_a_running_cost_hurries_the_arrival() -> None:
 
 def test_who_stands_outside_what_is_known_is_not_made_to_jump() -> None:
     space = replace(SPACE, known_low=(-0.02,) * 7, known_high=(0.02,) * 7)
-    loop = RecedingHorizonPlanner(Walk(), SEARCH, space, history=3)
-    loop.observe(0, torch.zeros(7))
-    steps = loop.decide(0, torch.full((7,), 50.0), np.full(7, 1.0)).actions
+    loop = RecedingHorizonPlanner(ToyCheckpoint(Walk(), space), SEARCH)
+    loop.observe(0, torch.zeros(1, 7))
+    steps = loop.decide(0, torch.full((1, 7), 50.0), np.full(7, 1.0)).actions
     assert np.abs(steps).max() <= 0.05
     assert (1.0 + steps.reshape(-1, 7).cumsum(0) <= 1.0 + 1e-6).all()  # in, or where it stands, but not further out
 
 
 @pytest.mark.parametrize("solver", ["cem", "icem", "mppi", "gradient", "gauss_newton", "random"])
 def test_every_solver_walks_closer_and_repeats_itself_after_a_reset(solver: str) -> None:
-    loop, goal, plans = planner(replace(SEARCH, solver=solver), seed=5), torch.full((7,), 0.8), []
+    loop, goal, plans = planner(replace(SEARCH, solver=solver), seed=5), torch.full((1, 7), 0.8), []
     for _ in range(2):
         loop.reset()
-        loop.observe(0, torch.zeros(7))
+        loop.observe(0, torch.zeros(1, 7))
         plans.append(loop.decide(0, goal))
     np.testing.assert_array_equal(plans[0].actions, plans[1].actions)
     assert plans[0].status == FOUND
@@ -200,21 +200,21 @@ def test_every_solver_walks_closer_and_repeats_itself_after_a_reset(solver: str)
 
 
 def test_a_deadline_that_has_passed_gives_the_plan_before() -> None:
-    loop, goal = planner(replace(SEARCH, deadline_ms=1e-6)), torch.ones(7)
-    loop.observe(0, torch.zeros(7))
+    loop, goal = planner(replace(SEARCH, deadline_ms=1e-3)), torch.ones(1, 7)
+    loop.observe(0, torch.zeros(1, 7))
     loop.adopt(replace(loop.decide(0, goal), actions=np.full((2, 5, 7), 0.01)), first_free=1)
-    loop.observe(1, torch.zeros(7))
+    loop.observe(1, torch.zeros(1, 7))
     decision = loop.decide(1, goal)
     assert decision.status == OUT_OF_TIME
     np.testing.assert_allclose(decision.actions[0], 0.01)  # block 2, as planned before
     np.testing.assert_array_equal(decision.actions[1], 0.0)  # block 3: nothing was planned, rest
-    assert loop.observe(2, torch.ones(7)) is not None  # the prediction is there all the same
+    assert loop.observe(2, torch.ones(1, 7)) is not None  # the prediction is there all the same
 
 
 def test_a_deadline_ends_a_search_in_time() -> None:
     loop = planner(replace(SEARCH, iterations=100_000, deadline_ms=40.0))
-    loop.observe(0, torch.zeros(7))
-    decision = loop.decide(0, torch.ones(7))
+    loop.observe(0, torch.zeros(1, 7))
+    decision = loop.decide(0, torch.ones(1, 7))
     assert 0 < decision.iterations < 100_000
     assert decision.status == FOUND
 
@@ -223,8 +223,8 @@ def test_the_search_ends_early_when_the_elites_agree() -> None:
     iterations = []
     for agreement_std in (0.0, 0.2):
         loop = planner(replace(SEARCH, iterations=30, agreement_std=agreement_std))
-        loop.observe(0, torch.zeros(7))
-        iterations.append(loop.decide(0, torch.ones(7)).iterations)
+        loop.observe(0, torch.zeros(1, 7))
+        iterations.append(loop.decide(0, torch.ones(1, 7)).iterations)
     assert iterations[0] == 30
     assert iterations[1] < 15
 
@@ -232,11 +232,11 @@ def test_the_search_ends_early_when_the_elites_agree() -> None:
 def test_a_model_that_predicts_nonsense_moves_nothing_new() -> None:
     class Nonsense(Walk):
         def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
-            return lambda plans: torch.full((*plans.shape[:3], 7), float("nan"))
+            return lambda plans: torch.full((*plans.shape[:3], 1, 7), float("nan"))
 
-    loop = RecedingHorizonPlanner(Nonsense(), SEARCH, SPACE, history=3)
-    loop.observe(0, torch.zeros(7))
-    decision = loop.decide(0, torch.ones(7))
+    loop = RecedingHorizonPlanner(ToyCheckpoint(Nonsense(), SPACE), SEARCH)
+    loop.observe(0, torch.zeros(1, 7))
+    decision = loop.decide(0, torch.ones(1, 7))
     assert decision.status == NOT_FINITE
     np.testing.assert_array_equal(decision.actions, 0.0)
     assert np.isfinite(decision.elites).all()
@@ -244,9 +244,9 @@ def test_a_model_that_predicts_nonsense_moves_nothing_new() -> None:
 
 def test_joint_positions_that_are_not_finite_are_refused() -> None:
     loop = planner()
-    loop.observe(0, torch.zeros(7))
-    with pytest.raises(ValueError, match="joint positions: not finite"):
-        loop.decide(0, torch.ones(7), np.full(7, np.nan))
+    loop.observe(0, torch.zeros(1, 7))
+    with pytest.raises(ValueError, match="positions: not finite"):
+        loop.decide(0, torch.ones(1, 7), np.full(7, np.nan))
 
 
 def test_surprise_counts_when_it_lasts() -> None:
@@ -273,11 +273,74 @@ def test_a_single_surprise_is_spoken_of_for_a_while() -> None:
 def test_a_plan_that_is_early_leaves_the_block_under_way() -> None:
     loop = planner()
     for block in (0, 1):
-        loop.observe(block, torch.zeros(7))
-        decision = loop.decide(block, torch.ones(7))
+        loop.observe(block, torch.zeros(1, 7))
+        decision = loop.decide(block, torch.ones(1, 7))
         under_way = loop.actions(block).copy()
         # The clock is a moment behind the frame at the begin of the block, so it says that the one before is under way.
         loop.adopt(decision, first_free=block)
         np.testing.assert_array_equal(loop.actions(block), under_way)
         np.testing.assert_array_equal(loop.actions(block + 1), decision.actions[0])
     assert np.any(under_way), "block 1 was planned at block 0"
+
+
+GRIPPING = replace(joint_delta(["x"], [0.05], 20.0, gripper=True), action_block=5)
+"""A joint, and a gripper that rests where it is."""
+
+
+class Line(Walk):
+    """The place on a line, of which the joint's deltas make a step, and what the gripper was told last."""
+
+    def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
+        def imagine(plans: Tensor) -> Tensor:
+            steps = plans.unflatten(-1, (5, 2))  # (B, S, T, 5, 2)
+            place = z[:, None, -1:, 0, :1] + steps[..., 0].sum(-1, keepdim=True).cumsum(2)
+            return torch.cat([place, steps[..., -1, 1:]], dim=-1).unsqueeze(-2)
+
+        return imagine
+
+
+def gripping() -> RecedingHorizonPlanner:
+    checkpoint = ToyCheckpoint(Line(), GRIPPING, state_shape=(1, 2))
+    return RecedingHorizonPlanner(checkpoint, replace(SEARCH, initial_std=0.5), seed=1)
+
+
+def test_a_gripper_rests_where_it_is() -> None:
+    loop = gripping()
+    rest = loop.actions(0)
+    np.testing.assert_array_equal(rest[:, 0], 0.0)
+    assert np.isnan(rest[:, 1]).all(), "nobody has told it anything: as it is"
+    loop.reset(newest=np.array([0.0, 0.75]))
+    np.testing.assert_array_equal(loop.actions(0), np.tile([0.0, 0.75], (5, 1)))
+    loop.observe(0, torch.zeros(1, 2))
+    decision = loop.decide(0, torch.tensor([[0.1, -0.5]]))
+    loop.adopt(decision, first_free=1)
+    after = loop.actions(1 + SEARCH.horizon)
+    np.testing.assert_array_equal(after[:, 0], 0.0)
+    np.testing.assert_array_equal(after[:, 1], decision.actions[-1, -1, 1])
+
+
+def test_channels_that_do_not_add_up_are_not_added_up() -> None:
+    space = replace(GRIPPING, known_low=(-0.02, None), known_high=(0.02, None))
+    loop = RecedingHorizonPlanner(ToyCheckpoint(Line(), space, state_shape=(1, 2)), THOROUGH)
+    loop.observe(0, torch.zeros(1, 2))
+    decision = loop.decide(0, torch.tensor([[5.0, 1.0]]), np.array([0.01, 7.0]))
+    assert 0.01 + decision.actions[..., 0].sum() == pytest.approx(0.02, abs=1e-6), "the joint stops at its edge"
+    assert decision.actions[..., -1, 1] == pytest.approx(1.0, abs=0.1), "the gripper closes in every block"
+
+
+def test_a_goal_may_have_fewer_tokens_than_a_state() -> None:
+    class TwoTokens(Walk):
+        """A place, and a token that grows and grows, which no goal knows."""
+
+        def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
+            def imagine(plans: Tensor) -> Tensor:
+                places = super(TwoTokens, self).start(z[:, :, 1:], past_actions)(plans)
+                return torch.cat([torch.full_like(places, 1e3), places], dim=-2)
+
+            return imagine
+
+    loop = RecedingHorizonPlanner(ToyCheckpoint(TwoTokens(), SPACE, state_shape=(2, 7), goal_tokens=(1,)), THOROUGH)
+    loop.observe(0, torch.zeros(2, 7))
+    assert loop.decide(0, torch.full((1, 7), 0.5)).cost < 0.01
+    with pytest.raises(ValueError, match=r"has shape \(2, 7\), expected \(1, 7\)"):
+        loop.decide(0, torch.zeros(2, 7))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import joint_delta_space, random_model
+import torch
+from conftest import joint_delta_space, random_model, random_patch_model
 from numpy.typing import NDArray
 from toy_dataset import META, write_toy
 
-from lewm_ros.model.checkpoint import Checkpoint, CheckpointError
+from lewm_ros.model import LeWorldModel
+from lewm_ros.model.checkpoint import Checkpoint
 from lewm_training.__main__ import main
 from lewm_training.data import DatasetError, EpisodeDataset
 from lewm_training.judge import labels
-from lewm_training.judge.embeddings import embed, embed_with_patches, untrained_like
+from lewm_training.judge.embeddings import embed_flat, embed_with_patches, flat_states, untrained_like
 from lewm_training.judge.labels import labels_of
 from lewm_training.judge.probe import (
     held_out_episodes,
@@ -176,9 +179,9 @@ def test_a_dataset_that_was_nearly_all_held_out_is_named(tmp_path: Path) -> None
 def test_embeddings_are_the_same_with_and_without_patches(dataset: EpisodeDataset) -> None:
     model, rows = random_model(), np.arange(40)
     features = embed_with_patches(model, dataset, rows, batch=16)
-    np.testing.assert_allclose(features.embedding, embed(model, dataset, rows), atol=1e-6)
+    np.testing.assert_allclose(features.states, embed_flat(model, dataset, rows), atol=1e-6)
     assert features.patches.shape == (40, 4 * 4 * 32)  # 32 px in patches of 8, 32 wide
-    assert not np.allclose(features.embedding, embed(untrained_like(model, seed=1), dataset, rows))
+    assert not np.allclose(features.states, embed_flat(untrained_like(model, seed=1), dataset, rows))
 
 
 def test_the_encoder_is_probed_for_every_label(dataset: EpisodeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,12 +203,12 @@ def test_the_encoder_is_probed_for_every_label(dataset: EpisodeDataset, monkeypa
 def test_a_light_probe_reads_what_labels_there_are(dataset: EpisodeDataset) -> None:
     model, train, test = random_model(), np.arange(400), np.arange(560, 640)
     figures = light_probe(model, dataset, train, test)
-    assert len(figures["probe/joint_r2"]) == 7
+    assert len(figures["probe/proprio_r2"]) == 7
     assert len(figures["probe/position_r2"]) == 3
     assert figures["probe/position_error_mm"] > 0.0
     del dataset.columns["ee_position"]
     try:
-        assert light_probe(model, dataset, train, test).keys() == {"probe/joint_r2"}
+        assert light_probe(model, dataset, train, test).keys() == {"probe/proprio_r2"}
     finally:
         dataset.columns["ee_position"] = dataset.columns["proprio"][:, :3]
 
@@ -217,11 +220,11 @@ def test_retrieval_finds_what_came_where_the_model_is_right(
     checkpoint = Checkpoint(random_model(), joint_delta_space())
     episodes = np.arange(4)
     wrong = retrieve(checkpoint, dataset, episodes, seed=0, starts=10, bank=100)
-    place = {row: z for row, z in zip(wrong.bank.tolist(), wrong.embeddings, strict=True)}
+    place = {row: z for row, z in zip(wrong.bank.tolist(), wrong.states, strict=True)}
     first = wrong.start - 2 * 5
 
     def perfect(_: Checkpoint, z: NDArray, actions: NDArray) -> NDArray:
-        assert z.shape == (10, 3, 16) and actions.shape == (10, 12, 35)
+        assert z.shape == (10, 3, 1, 16) and actions.shape == (10, 12, 35)
         return np.array([[place[row + 5 * step] for step in range(3, 13)] for row in first])
 
     monkeypatch.setattr("lewm_training.judge.retrieval._imagine", perfect)
@@ -236,9 +239,8 @@ def test_retrieval_finds_what_came_where_the_model_is_right(
 
 
 def test_rollouts_need_the_actions_that_the_model_knows(dataset: EpisodeDataset) -> None:
-    slower = Checkpoint(random_model(), joint_delta_space())
-    object.__setattr__(slower.action_space, "control_hz", 10.0)
-    with pytest.raises(CheckpointError, match=r"acts in joint_delta at 10\.0 Hz, .* holds joint_delta at 20\.0 Hz"):
+    slower = Checkpoint(random_model(), replace(joint_delta_space(), control_hz=10.0))
+    with pytest.raises(DatasetError, match=r"acts in 'joint_delta' .* at 10 Hz, .* in 'joint_delta' .* at 20 Hz"):
         retrieve(slower, dataset, np.arange(4), seed=0)
 
 
@@ -263,11 +265,24 @@ def test_the_command_prints_a_table_and_draws(
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in pictures)
 
 
-def test_frames_of_another_size_and_too_few_episodes_are_refused(tmp_path: Path) -> None:
-    small = [episode(number) | {"pixels": np.zeros((STEPS, 16, 16, 3), np.uint8)} for number in range(3)]
-    dataset = EpisodeDataset.open(write_toy(tmp_path / "small.h5", small))
-    with pytest.raises(DatasetError, match="frames are 16x16 px, the model takes 32x32"):
-        embed(random_model(), dataset, np.arange(4))
-    two = EpisodeDataset.open(write_toy(tmp_path / "two.h5", small[:2]))
+def test_states_of_patches_are_averaged_down_to_a_coarse_grid() -> None:
+    model = random_patch_model()
+    state = torch.arange(2 * 3 * 16.0).view(2, 3, 16, 1).expand(-1, -1, -1, 32)  # (.., K, D): 4 x 4 patches
+    assert flat_states(model, state).shape == (2, 3, 16 * 32)  # as fine as the grid may be
+    fine = LeWorldModel(replace(model.config, encoder=replace(model.config.encoder, patch_size=2)))
+    token = torch.arange(256.0).view(1, 256, 1).expand(-1, -1, 32)  # 16 x 16 patches
+    flat = flat_states(fine, token).view(32, 6, 6)
+    assert flat.mean().item() == pytest.approx(127.5, abs=1.0)
+    assert flat[0, 0, 0] < flat[0, 0, 5] < flat[0, 5, 5]
+
+
+def test_a_model_of_patches_is_probed_by_them(dataset: EpisodeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lewm_training.judge.regression.MLP_EPOCHS", 2)
+    report = probe_encoder(random_patch_model(), dataset, split_episodes(dataset, {}, frames=40, seed=0), seed=0)
+    assert {record["input"] for record in report["probes"]} == {"patches", "untrained patches"}
+
+
+def test_too_few_episodes_are_refused(tmp_path: Path) -> None:
+    two = EpisodeDataset.open(write_toy(tmp_path / "two.h5", [episode(number) for number in range(2)]))
     with pytest.raises(DatasetError, match=r"probes need three episodes .*, this has 2"):
         split_episodes(two, {}, 10, 0)

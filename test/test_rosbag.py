@@ -29,9 +29,10 @@ from recordings import (
     write_bag,
 )
 
-from lewm_ros.model.pixels import fit_frame
+from lewm_ros.observation.input_spec import fit_frame
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.arm import PANDA
+from lewm_ros.robot.arm_actions import joint_delta
 from lewm_training.__main__ import main
 from lewm_training.data import EpisodeDataset
 
@@ -100,7 +101,9 @@ def test_rows_hold_what_the_topics_held(tmp_path: Path, make: Any, sqlite: bool)
     np.testing.assert_allclose(data.columns["proprio"][:], [positions(STEP_S * k) for k in rows], rtol=1e-6)
     np.testing.assert_allclose(data.columns["action"][:], np.tile(RATE_RAD_S * STEP_S, (39, 1)), atol=1e-6)
     np.testing.assert_array_equal(data.columns["frame_stamp_ns"][:], [seconds(STEP_S * k) for k in rows])
-    assert (data.meta["action_space"], data.meta["control_hz"]) == ("joint_delta", 20.0)
+    assert data.spec.cameras == {"camera": "pixels"}
+    assert data.spec.vectors == {"proprio": PANDA.joint_names}
+    assert data.spec.action_space == joint_delta(PANDA.joint_names, [0.05] * 7, 20.0)
     assert [episode["source"] for episode in data.meta["episodes"]] == ["bag/0", "bag/1"]
 
     found = figures(tmp_path)
@@ -210,6 +213,112 @@ def test_frames_that_come_late_now_and_then(
     assert ("rows hold the same frame as the row before" in capsys.readouterr().out) == repeats
 
 
+# Several cameras
+
+TWO = {"image": "", "cameras": {"scene": "/image", "wrist": "/wrist"}}
+
+
+def wrist(steps: Sequence[int], late_s: float = 0.0) -> list[Message]:
+    """The second camera: other frames of another size, stamped so much later than those of `camera`."""
+    stamps = {k: seconds(STEP_S * k + late_s) for k in steps}
+    return [("/wrist", ns + LATENCY_NS, image(ns, frame(1000 + k, (48, 48)))) for k, ns in stamps.items()]
+
+
+@pytest.mark.parametrize("late_s", [-0.02, 0.0, 0.02])
+def test_frames_of_two_cameras_are_paired_by_stamp(tmp_path: Path, late_s: float) -> None:
+    bag = write_bag(tmp_path / "bag", camera(range(21)) + wrist(range(21), late_s) + joints(1.1))
+    status, out = run(tmp_path, bag, **TWO)
+    assert status == 0
+    data = EpisodeDataset.open(out)
+    assert data.spec.cameras == {"scene": "pixels_scene", "wrist": "pixels_wrist"}
+    assert data.lengths.tolist() == [20]
+    np.testing.assert_array_equal(data.frames["scene"][:], [fit_frame(frame(k), 16) for k in range(20)])
+    np.testing.assert_array_equal(
+        data.frames["wrist"][:], [fit_frame(frame(1000 + k, (48, 48)), 16) for k in range(20)]
+    )
+    np.testing.assert_array_equal(data.columns["frame_stamp_ns"][:], [seconds(STEP_S * k) for k in range(20)])
+    np.testing.assert_allclose(data.columns["proprio"][:], [positions(STEP_S * k) for k in range(20)], rtol=1e-6)
+    found = figures(tmp_path)["topics"]
+    assert [found[topic]["used"] for topic in ("/image", "/wrist", "/image + /wrist")] == [21, 21, 21]
+
+
+def test_where_a_camera_pauses_the_episode_ends_and_the_camera_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_bag(tmp_path / "bag", camera(range(61)) + wrist([*range(20), *range(40, 61)]) + joints(3.0))
+    status, out = run(tmp_path, bag, **TWO)
+    assert status == 0
+    data = EpisodeDataset.open(out)
+    assert data.lengths.tolist() == [19, 20]
+    rows = [*range(19), *range(40, 60)]
+    np.testing.assert_array_equal(data.frames["wrist"][:], [fit_frame(frame(1000 + k, (48, 48)), 16) for k in rows])
+    assert figures(tmp_path)["ends"] == ["bag: 1763000000.950 s: /image + /wrist: a pause of more than 0.2 s"]
+    assert "/image + /wrist: 61 messages, 41 used" in (said := capsys.readouterr().out)
+    assert "20 without /wrist (the first: no frame within 0.025 s)" in said
+
+
+def test_cameras_that_never_pair_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bag = write_bag(tmp_path / "bag", camera(range(0, 40, 2)) + wrist(range(1, 41, 2)) + joints(2.0))
+    status, _ = run(tmp_path, bag, **TWO)
+    assert status == 2
+    right = "bag: no usable message on /image + /wrist, 20 without /wrist (the first: no frame within 0.025 s)"
+    assert right in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_the_second_camera_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    messages = camera(range(25)) + wrist(range(25)) + joints(1.2)
+    status, _ = run(tmp_path, write_bag(tmp_path / "bag", messages), **{**TWO, "cameras": {"a": "/image", "b": "/b"}})
+    assert status == 2
+    assert "camera b: topic '/b' was not recorded; topics of sensor_msgs/msg/Image" in capsys.readouterr().err
+    place = messages.index(
+        next(message for message in messages if message[1] == seconds(0.5) + LATENCY_NS and message[0] == "/wrist")
+    )
+    messages[place] = ("/wrist", messages[place][1], image(seconds(0.5), frame(0, (20, 20))))
+    status, _ = run(tmp_path, write_bag(tmp_path / "other", messages), **TWO)
+    assert status == 2
+    assert "/wrist: an image of 20 x 20, those before are 48 x 48 in episode other/0, row 10" in capsys.readouterr().err
+
+
+# Grippers and spaces of one's own
+
+
+def test_an_arm_with_a_gripper(tmp_path: Path) -> None:
+    """The finger is told by messages of its own; it is closed within step 10, which begins at 0.5 s."""
+    fingers = [
+        ("/joint_states", seconds(0.02 * k) + 1, joint_state(seconds(0.02 * k), [0.04 - 0.0005 * k], ["finger"]))
+        for k in range(56)
+    ]
+    arm = [
+        ("/joint_states", seconds(0.01 * k), joint_state(seconds(0.01 * k), positions(0.01 * k))) for k in range(111)
+    ]
+    commands = [("/gripper", seconds(-3.0), number(-1.0)), ("/gripper", seconds(0.51), number(1.0))]
+    bag = write_bag(tmp_path / "bag", camera(range(21)) + arm + fingers + commands)
+    status, out = run(tmp_path, bag, vectors={"gripper": ["finger"]}, gripper="/gripper", limit=[0.05] * 7 + [1.0])
+    assert status == 0
+    data = EpisodeDataset.open(out)
+    assert data.spec.vectors == {"proprio": PANDA.joint_names, "gripper": ("finger",)}
+    assert data.spec.action_space == joint_delta(PANDA.joint_names, [0.05] * 7, 20.0, gripper=True)
+    # At 50 Hz the newest at or before k * 0.05 s is message 5 k // 2.
+    opening_m = [0.04 - 0.0005 * (5 * k // 2) for k in range(20)]
+    np.testing.assert_allclose(data.columns["gripper"][:, 0], opening_m, atol=1e-7)
+    np.testing.assert_allclose(data.columns["action"][:, :7], np.tile(RATE_RAD_S * STEP_S, (20, 1)), atol=1e-6)
+    assert data.columns["action"][:, 7].tolist() == [-1.0] * 10 + [1.0] * 10
+
+
+def test_a_space_of_ones_own_without_joints(tmp_path: Path) -> None:
+    drive = [("/drive", seconds(STEP_S * k + 0.01), numbers([0.1, 0.2, -0.3, 0.01 * k])) for k in range(-1, 21)]
+    channels = [{"name": n, "kind": "velocity", "unit": "m/s", "low": -0.5, "high": 0.5} for n in ("x", "y", "z", "w")]
+    own = {"joint_states": "", "joint_names": [], "limit": [], "action_space": "drive", "channels": channels}
+    status, out = run(tmp_path, write_bag(tmp_path / "bag", camera(range(21)) + drive), command="/drive", **own)
+    assert status == 0
+    data = EpisodeDataset.open(out)
+    assert data.spec.vectors == {}
+    assert data.spec.action_space is not None
+    assert data.spec.action_space.names == ("x", "y", "z", "w")
+    # What was sent within the step, which is in force at its end.
+    np.testing.assert_allclose(data.columns["action"][:], [[0.1, 0.2, -0.3, 0.01 * k] for k in range(20)], atol=1e-7)
+
+
 def at_half_second(topic: str, message: Any, messages: list[Message]) -> list[Message]:
     """The messages with another one in place of the topic's at 0.5 s."""
     place = (topic, seconds(0.5) + LATENCY_NS)
@@ -260,7 +369,7 @@ def clocks_set_back(messages: list[Message]) -> list[Message]:
         (missing_joint, "/joint_states: joint 'panda_joint1' is missing; received: finger, panda_joint2,", [0.0, 0.8]),
         (other_size, "/image: an image of 64 x 48, those before are 32 x 24 in episode bag/1, row 2", [0.0, 0.8]),
         (not_a_picture, "/image: rgb8 image of 32 x 24: step is 7 bytes, expected at least 96 in episode", [0.0, 0.8]),
-        (leap, "action 2 reaches 0.515, declared limit 0.05", [0.0, 0.8]),
+        (leap, "action 'panda_joint3' reaches 0.515, declared limit -0.05 to 0.05", [0.0, 0.8]),
         # The fifth row's frame came before the clocks were set; after it, episodes begin anew at 0.35 s.
         (clocks_set_back, "/image: the clock jumps back by 0.250 s, from 1763000000.550 to", [0.0, 0.35]),
     ],
@@ -370,9 +479,34 @@ def test_damaged_recordings_get_one_line(tmp_path: Path, capsys: pytest.CaptureF
     ("settings", "right"),
     [
         ({"immage": "/image"}, "unknown key 'immage'; did you mean 'image'?"),
-        ({"joint_names": ["a", "b"]}, "joint_names: must be 7 different names, got a, b"),
-        ({"action_space": "ee_delta"}, "needs the topics command (TwistStamped) and gripper (Float64)"),
-        ({"gripper": "/gripper"}, "gripper: joint_delta has no gripper"),
+        ({"joint_names": ["a", "b"]}, "limit: must have 2 numbers, one per joint, got 7"),
+        ({"action_space": "ee_delta"}, "command: 'ee_delta' needs the topic of its actions (TwistStamped)"),
+        ({"joint_names": ["a", "a"]}, "joint_names, vectors: 'a' is named twice"),
+        ({"vectors": {"gripper": ["panda_joint1"]}}, "joint_names, vectors: 'panda_joint1' is named twice"),
+        ({"vectors": {"gripper": []}}, "vectors: 'gripper' names no joints"),
+        ({"vectors": {"action": ["finger"]}}, "vectors: 'action' is a column of the dataset itself"),
+        ({"gripper": "/gripper"}, "gripper: the limit of 'joint_delta' has no number for one"),
+        ({"limit": [0.05] * 8}, "gripper: the limit of 'joint_delta' has a number for one; name its topic"),
+        ({"cameras": {"scene": "/image"}}, "cameras: must name the topics of the cameras, or `image` that of the only"),
+        ({"image": "", "cameras": {"a/b": "/image"}}, "cameras: 'a/b' is no name of a column"),
+        ({"joint_states": ""}, "joint_states: needs joint_names or vectors, and they need joint_states"),
+        ({"pair_tolerance_s": -1.0}, "pair_tolerance_s: must be from 0 to 1, got -1"),
+        ({"action_space": "base"}, "action_space: 'base' is unknown; known: joint_delta, ee_delta, other"),
+        (
+            {"action_space": "base", "limit": [], "channels": [{"name": "x"}]},
+            "command: 'base' needs the topic of its actions (Float64MultiArray)",
+        ),
+        ({"channels": [{"name": "x"}]}, "limit: must be given, or `channels` in its place"),
+        ({"limit": [], "channels": [{"name": "x"}]}, "channels: joint_delta has its own; leave them out or choose"),
+        (
+            {
+                "limit": [],
+                "action_space": "base",
+                "command": "/base",
+                "channels": [{"name": "x", "low": 1.0, "high": 0.0}],
+            },
+            "channels[0]: channel 'x': low 1 must be below high 0, both finite",
+        ),
         ({"jitter_s": 0.025}, "jitter_s: must be from 0 to below half a control step, 0.025 s"),
         ({"control_hz": 0.0}, "control_hz: must be from 0.01 to 1000, got 0"),
         ({"max_episode_s": 1e300}, "max_episode_s: must be from 1e-06 to 1e+06, got 1e+300"),

@@ -173,8 +173,8 @@ def test_trajectories_that_the_controller_does_not_follow_change_nothing(tmp_pat
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_the_simulated_controllers_skip_the_same(wrong: Any) -> None:
     pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
-    from lewm_ros.nodes.inputs import Input
-    from lewm_ros.nodes.sim.commands import Trajectory
+    from lewm_ros.nodes.sim.command_input import Trajectory
+    from lewm_ros.nodes.subscriptions import Input
 
     source: Input[Any] = Input("joint_trajectory")
     if source.concerns(wrong.joint_names, PANDA.joint_names):

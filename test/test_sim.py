@@ -15,17 +15,21 @@ import h5py
 import numpy as np
 import pytest
 
+from lewm_ros.config import ConfigError
+from lewm_ros.environments.panda import SimArm
+from lewm_ros.environments.panda.actions import apply_action, panda_space
+from lewm_ros.environments.panda.arm import CUBE_HALF_M, GRIPPER_OPEN_M, WORKSPACE_M
+from lewm_ros.environments.panda.cube_tasks import cube_on_table, hand_down, wrap, yaw_of
+from lewm_ros.environments.panda.experts import Expert, PickPlaceExpert, PushExpert
+from lewm_ros.environments.panda.tasks import TASKS, make_task
 from lewm_ros.robot.arm import PANDA
-from lewm_ros.sim import TASKS, SimArm, apply_action, make_task
-from lewm_ros.sim.arm import CUBE_HALF_M, GRIPPER_OPEN_M, WORKSPACE_M
-from lewm_ros.sim.cube_tasks import cube_on_table, hand_down, wrap, yaw_of
-from lewm_training.collect.experts import Expert, PickPlaceExpert, PushExpert
-from lewm_training.collect.recording import EE_DELTA_LIMIT, RECIPES, CollectConfig, collect, record_episode
+from lewm_training.collect.recording import CollectConfig, collect, record_episode
 from lewm_training.collect.workers import over_processes
-from lewm_training.data import DatasetError, EpisodeDataset
+from lewm_training.data import EpisodeDataset
 
 CUBE_TASKS = ("push", "pick_place")
 STEPS = 8
+JOINTS, TWISTS = panda_space("joint_delta", 20.0, gripper=False), panda_space("ee_delta", 20.0, gripper=True)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +122,7 @@ def test_a_twist_moves_the_hand_by_that_much(arm: SimArm, axis: int) -> None:
     start_m, start = arm.tcp_position_m, arm.tcp_quaternion
     step = 0.01 if axis < 3 else 0.04
     for _ in range(5):
-        apply_action(arm, "ee_delta", np.r_[step * np.eye(6)[axis], -1.0])
+        apply_action(arm, TWISTS, np.r_[step * np.eye(6)[axis], -1.0])
     settle(arm)
     moved = -arm.twist_to(start_m, start, arm.positions_rad)
     np.testing.assert_allclose(moved[:3], 5 * step * np.eye(6)[axis, :3], atol=0.003)
@@ -147,47 +151,49 @@ def test_gripper_opens_at_minus_one_and_closes_at_plus_one(arm: SimArm) -> None:
     arm.reset(PANDA.home_rad)
     for command, opening_m in ((1.0, 0.0), (0.0, GRIPPER_OPEN_M / 2), (-1.0, GRIPPER_OPEN_M)):
         for _ in range(20):
-            apply_action(arm, "ee_delta", np.r_[np.zeros(6), command])
+            apply_action(arm, TWISTS, np.r_[np.zeros(6), command])
         assert arm.gripper_m == pytest.approx(opening_m, abs=0.002)
 
 
 def test_joint_deltas_add_to_the_command(arm: SimArm) -> None:
     arm.reset(PANDA.home_rad)
     for _ in range(3):
-        apply_action(arm, "joint_delta", np.full(7, 0.02))
+        apply_action(arm, JOINTS, np.full(7, 0.02))
     np.testing.assert_allclose(arm.target_rad, PANDA.home_rad + 0.06)
 
 
-def test_an_unknown_action_space_is_named(arm: SimArm) -> None:
-    with pytest.raises(ValueError, match="'torque' is unknown; known: joint_delta, ee_delta"):
-        apply_action(arm, "torque", np.zeros(7))
+def test_an_unknown_action_space_is_named() -> None:
+    with pytest.raises(ConfigError, match="'torque': the simulated Panda acts in joint_delta or ee_delta"):
+        panda_space("torque", 20.0, gripper=False)
 
 
 # Cameras
 
 
-def test_frames_stand_side_by_side() -> None:
+def test_every_camera_has_its_frame() -> None:
     arm = SimArm(image_size=64, cameras=("scene", "wrist"))
-    frame = arm.render()
+    frames = arm.frames()
     arm.close()
-    assert frame.shape == (64, 128, 3)
-    assert frame.dtype == np.uint8
-    assert min(frame[:, :64].std(), frame[:, 64:].std()) > 10.0
+    assert list(frames) == ["scene", "wrist"]
+    for frame in frames.values():
+        assert (frame.shape, frame.dtype) == ((64, 64, 3), np.uint8)
+        assert frame.std() > 10.0
+    assert np.abs(frames["scene"].astype(int) - frames["wrist"]).max() > 50
 
 
 def test_turning_joint_7_alone_is_visible(arm: SimArm) -> None:
     arm.reset(PANDA.home_rad)
-    before = arm.render().astype(int)
+    before = arm.frames()["scene"].astype(int)
     arm.reset(PANDA.home_rad + np.array([0, 0, 0, 0, 0, 0, 0.3]))
-    changed = np.abs(arm.render() - before).max(axis=2) > 30
+    changed = np.abs(arm.frames()["scene"] - before).max(axis=2) > 30
     assert changed.sum() >= 50
 
 
 def test_closing_the_gripper_is_visible(arm: SimArm) -> None:
     arm.reset(PANDA.home_rad)
-    before = arm.render().astype(int)
+    before = arm.frames()["scene"].astype(int)
     arm.reset(PANDA.home_rad, gripper_m=0.0)
-    assert (np.abs(arm.render() - before).max(axis=2) > 30).sum() >= 4
+    assert (np.abs(arm.frames()["scene"] - before).max(axis=2) > 30).sum() >= 4
 
 
 # Tasks
@@ -218,9 +224,9 @@ def test_the_goal_image_shows_another_state(arm: SimArm, name: str) -> None:
     task = make_task(name)
     problem = task.sample(arm, np.random.default_rng(5))
     task.start(arm, problem)
-    start = arm.render().astype(int)
+    start = arm.frames()["scene"].astype(int)
     task.show_goal(arm, problem)
-    assert (np.abs(arm.render() - start).max(axis=2) > 30).sum() >= 200
+    assert (np.abs(arm.frames()["scene"] - start).max(axis=2) > 30).sum() >= 200
 
 
 @pytest.mark.parametrize("name", CUBE_TASKS)
@@ -229,7 +235,7 @@ def test_goals_are_at_rest_and_show_the_cube(arm: SimArm, name: str) -> None:
     for _ in range(5):
         problem = task.sample(arm, rng)
         task.show_goal(arm, problem)
-        red, green, blue = np.moveaxis(arm.render().astype(int), 2, 0)
+        red, green, blue = np.moveaxis(arm.frames()["scene"].astype(int), 2, 0)
         assert ((green > 1.5 * red) & (green > 1.5 * blue)).sum() >= 12
         settle(arm, 10)
         assert task.distance_m(arm, problem) < 0.001
@@ -256,17 +262,17 @@ def test_wrap_takes_the_equivalent_nearest_to_zero() -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 @pytest.mark.parametrize(("name", "expert"), [("push", PushExpert), ("pick_place", PickPlaceExpert)])
 def test_experts_solve_their_task(arm: SimArm, name: str, expert: type[Expert], noise: float) -> None:
-    task, limit = make_task(name), np.asarray(EE_DELTA_LIMIT)
+    task, limit = make_task(name), TWISTS.high
     for seed in (0, 1):
         rng = np.random.default_rng(seed)
         problem = task.sample(arm, rng)
         task.start(arm, problem)
         behaviour = expert(problem, limit, rng, noise)
         highest_m = 0.0
-        for _ in range(task.budget_steps):
+        for _ in range(round(task.budget_s * TWISTS.control_hz)):
             action = behaviour.act(arm)
             assert np.all(np.abs(action) <= limit)
-            apply_action(arm, "ee_delta", action)
+            apply_action(arm, TWISTS, action)
             highest_m = max(highest_m, float(arm.cube_pose[2]))
         assert task.distance_m(arm, problem) <= task.success_m
         # The cube was carried over the table, or never left it.
@@ -282,20 +288,21 @@ def config(task: str, episodes: int = 2, seed: int = 0) -> CollectConfig:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_an_episode_follows_from_seed_and_number(task: str) -> None:
-    (first, notes), (again, _), (other, _) = (record_episode(config(task), number) for number in (2, 2, 3))
-    assert notes["number"] == 2
-    assert first["pixels"].shape == (STEPS, 32, 32, 3)
-    for name, column in first.items():
+    first, again, other = (record_episode(config(task), number) for number in (2, 2, 3))
+    assert first.notes["number"] == 2
+    assert first.columns["pixels"].shape == (STEPS, 32, 32, 3)
+    for name, column in first.columns.items():
         assert len(column) == STEPS
-        np.testing.assert_array_equal(column, again[name])
-    assert not np.array_equal(first["action"], other["action"])
+        np.testing.assert_array_equal(column, again.columns[name])
+    assert not np.array_equal(first.columns["action"], other.columns["action"])
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_actions_are_those_of_the_recipe_and_move_the_arm(task: str) -> None:
-    columns, notes = record_episode(config(task), 0)
-    assert np.all(np.abs(columns["action"]) <= np.float32(RECIPES[task].limit))
-    if RECIPES[task].action_space == "ee_delta":
+def test_actions_are_within_their_bounds_and_move_the_arm(task: str) -> None:
+    columns, notes, _ = record_episode(config(task), 0)
+    high = (TWISTS if task in CUBE_TASKS else JOINTS).high
+    assert np.all(np.abs(columns["action"]) <= np.float32(high))
+    if task in CUBE_TASKS:
         assert set(columns) >= {"object_pose", "object_goal"}
         assert notes["success"] in (False, True)
         # What was asked of the hand is, servo lag aside, the way that it went.
@@ -321,13 +328,12 @@ def test_collect_writes_one_dataset(tmp_path: Path) -> None:
         "object_goal": (7,),
     }
     assert all(len(column) == 2 * STEPS for column in dataset.columns.values())
-    assert dataset.meta["action_space"] == "ee_delta"
-    assert tuple(dataset.meta["limit"]) == EE_DELTA_LIMIT
-    assert tuple(dataset.meta["joint_names"]) == PANDA.joint_names
+    assert dataset.spec.action_space == TWISTS
+    assert dataset.spec.vectors["proprio"] == PANDA.joint_names
     assert dataset.meta["config"]["steps"] == STEPS
     assert [note["number"] for note in dataset.meta["episodes"]] == [0, 1]
     assert list(tmp_path.iterdir()) == [out]
-    columns, _ = record_episode(config("push"), 1)
+    columns = record_episode(config("push"), 1).columns
     np.testing.assert_array_equal(dataset.pixels[STEPS:], columns["pixels"])
     np.testing.assert_array_equal(dataset.columns["action"][STEPS:], columns["action"])
 
@@ -337,7 +343,7 @@ def test_an_interrupted_collect_keeps_what_was_finished(tmp_path: Path) -> None:
     command = f"collect --task reach --episodes {episodes} --steps {STEPS} --image-size 32 --processes 1 --out {out}"
     call = f"import sys; from lewm_training.__main__ import main; sys.exit(main({command.split()!r}))"
     process = subprocess.Popen([sys.executable, "-c", call], stderr=subprocess.PIPE, start_new_session=True, text=True)
-    first = tmp_path / "reach.parts" / "000000.h5"
+    first = tmp_path / "reach.h5.parts" / "000000.h5"
     try:
         while not first.exists() and process.poll() is None:
             time.sleep(0.02)
@@ -358,11 +364,3 @@ def test_an_interrupted_collect_keeps_what_was_finished(tmp_path: Path) -> None:
     assert len(dataset.lengths) == finished + 1
     assert np.all(dataset.columns["gripper"][:STEPS] == 7.0)
     assert not first.parent.exists()
-
-
-def test_collect_refuses_to_mix_settings(tmp_path: Path) -> None:
-    parts = tmp_path / "reach.parts"
-    parts.mkdir()
-    (parts / "settings.json").write_text('{"task": "push"}', encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"reach\.parts: holds episodes recorded with other settings"):
-        collect(config("reach"), tmp_path / "reach.h5", over_processes(1))

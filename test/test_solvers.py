@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lewm_ros import config as configuration
-from lewm_ros.config import PlannerConfig
+from lewm_ros.config import ConfigError, from_mapping, meanings
+from lewm_ros.planning import PlannerConfig
 from lewm_ros.planning.costs import Candidates, GoalDistance, LimitMargin, Smoothness, compose, latent_displacement
 from lewm_ros.planning.sampling import coloured
 from lewm_ros.planning.solver import Deadline, Plan, Residuals, SearchSpace, total
@@ -39,8 +39,26 @@ def search(
         return solver.solve(residuals, starts, torch.Generator().manual_seed(0), Deadline())
 
 
-def test_the_configuration_names_the_solvers_there_are() -> None:
-    assert set(configuration.SOLVERS) == set(SOLVERS)
+def test_the_configuration_names_the_solvers_there_are_and_says_what_every_setting_is() -> None:
+    known = meanings(PlannerConfig)
+    assert set(known) == set(vars(PlannerConfig()))
+    assert set(known["solver"].choices) == set(SOLVERS)
+    assert all(meaning.description for meaning in known.values())
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"solver": "best"}, "solver: must be one of cem, icem, mppi, gradient, gauss_newton, random, got 'best'"),
+        ({"horizon": 0}, "horizon: must be from 1 to 100 blocks, got 0"),
+        ({"samples": 4, "elites": 5}, "elites: must be at most samples, 4, got 5"),
+        ({"mppi_temperature": 0.0}, "mppi_temperature: must be from 1e-06"),
+        ({"icem_temperature": 1.0}, "unknown key 'icem_temperature'"),
+    ],
+)
+def test_a_wrong_setting_is_named(setting: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        from_mapping(PlannerConfig, setting, "planner.yaml")
 
 
 @pytest.mark.parametrize(

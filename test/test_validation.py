@@ -11,7 +11,7 @@ from toy_training import toy_trainer, write_bars
 
 from lewm_training.learn.batch_norm import batch_norms, batch_statistics, settle_batch_norm
 from lewm_training.learn.trainer import Trainer
-from lewm_training.learn.validation import effective_rank, error_spread, spread, warnings_about
+from lewm_training.learn.validation import collapse_monitors, effective_rank, error_spread, warnings_about
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,9 @@ def test_effective_rank_counts_directions() -> None:
     assert effective_rank(np.diag([1.0] * 2 + [0.0] * 6)) == pytest.approx(2.0, rel=1e-3)
 
 
-def test_spread_tells_the_least_and_the_mean_std_of_a_dimension() -> None:
+def test_collapse_monitors_tell_the_least_and_the_mean_std_of_a_dimension() -> None:
     corners = np.array([[x, y] for x in (-3.0, 3.0) for y in (-1.0, 1.0)])  # four rows: std is sqrt(4/3) of these
-    figures = spread(corners)
+    figures = collapse_monitors(corners)
     assert figures["validation/min_std"] == pytest.approx(np.sqrt(4 / 3))
     assert figures["validation/mean_std"] == pytest.approx(2 * np.sqrt(4 / 3))
 
@@ -41,7 +41,7 @@ def test_rollouts_reach_as_far_as_the_episodes(trainer: Trainer) -> None:
 
 def test_the_baseline_is_the_newest_embedding_taken_for_the_later_one(trainer: Trainer) -> None:
     model, validation = trainer.model.eval(), trainer.validation
-    z, actions = torch.randn(4, 5, 16), torch.randn(4, 4, 35)
+    z, actions = torch.randn(4, 5, 1, 16), torch.randn(4, 4, 35)
     with torch.inference_mode():
         figures = validation._rollouts(model, z, actions)
         predicted = model.predict(z[:, :3], actions[:, :3])[:, -1]

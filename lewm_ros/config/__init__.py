@@ -12,33 +12,32 @@ from lewm_ros.config.mapping import (
     parse_yaml,
     read_yaml,
     require,
-    require_numbers,
     to_mapping,
 )
-from lewm_ros.config.model import EncoderConfig, GapConfig, ModelConfig, PatchConfig, PredictorConfig, ProposalConfig
-from lewm_ros.config.planner import SOLVERS, PlannerConfig
-from lewm_ros.config.training import PatchTrainConfig, ProposalTrainConfig, SIGRegConfig, TrainConfig
+from lewm_ros.config.model import EncoderConfig, GapConfig, ModelConfig, PredictorConfig, ProposalConfig
+from lewm_ros.config.setting import Meaning, check_settings, meanings, setting
+from lewm_ros.config.training import InputsConfig, ProposalTrainConfig, SIGRegConfig, TrainConfig
 
 __all__ = [
-    "SOLVERS",
     "ConfigError",
     "EncoderConfig",
     "GapConfig",
+    "InputsConfig",
+    "Meaning",
     "ModelConfig",
-    "PatchConfig",
-    "PatchTrainConfig",
-    "PlannerConfig",
     "PredictorConfig",
     "ProposalConfig",
     "ProposalTrainConfig",
     "SIGRegConfig",
     "TrainConfig",
     "UserError",
+    "check_settings",
     "from_mapping",
     "load",
+    "meanings",
     "parse_yaml",
     "read_yaml",
     "require",
-    "require_numbers",
+    "setting",
     "to_mapping",
 ]

@@ -34,20 +34,6 @@ def require(holds: bool, key: str, right: str) -> None:
         raise ConfigError(f"{key}: must be {right}")
 
 
-def require_numbers(config: Any) -> None:
-    """Raise ConfigError unless a dataclass's floats are finite and its ints, which are sizes and counts, at least 1.
-
-    For dataclasses that are also built in code; of what comes from a mapping, `from_mapping` sees to all.
-    """
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float):
-                require(math.isfinite(number), item.name, f"finite, got {number}")
-            elif isinstance(number, int) and not isinstance(number, bool):
-                require(number >= 1, item.name, f"at least 1, got {number}")
-
-
 def from_mapping(cls: type[T], mapping: Any, where: str = "") -> T:
     """Build the dataclass `cls` from a nested mapping.
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lewm_ros.config.mapping import require, require_numbers
+from lewm_ros.config.mapping import require
+from lewm_ros.config.setting import check_settings, setting
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The vision transformer that turns one frame into one CLS vector.
+    """The vision transformer that turns a frame into tokens.
 
-    `stem_channels` puts that many stride-2 convolutions (with BatchNorm) in place of the linear patch embedding, which
-    sees small parts of the image after far fewer training steps (Xiao et al., 2021); empty is the paper's encoder.
-    `norm_eps` is that of the LayerNorms: 1e-6 in timm, 1e-12 in the released LeWM weights.
+    Args:
+        image_size: height and width of a frame, pixels.
+        patch_size: of a patch, pixels.
+        stem_channels: so many stride-2 convolutions (with BatchNorm) in place of the linear patch embedding, which sees
+            small parts of the image after far fewer training steps (Xiao et al., 2021); empty is the paper's encoder.
+        width, depth, heads: of the transformer.
+        registers: tokens beside the CLS token that belong to no patch (Darcet et al., 2309.16588).
+        norm_eps: of the LayerNorms; 1e-6 in timm, 1e-12 in the released LeWM weights.
+        timm_name: a VisionTransformer of timm of these sizes, with pretrained weights, in place of a new one.
     """
 
     image_size: int = 224
@@ -22,15 +29,22 @@ class EncoderConfig:
     width: int = 192
     depth: int = 12
     heads: int = 3
+    registers: int = setting(0, "tokens beside the CLS token that belong to no patch", "tokens", 0, 64)
     norm_eps: float = 1e-6
+    timm_name: str = ""
 
     def __post_init__(self) -> None:
-        require_numbers(self)
+        check_settings(self)
         require(self.norm_eps > 0.0, "norm_eps", "above 0")
         require(self.image_size % self.patch_size == 0, "image_size", f"a multiple of patch_size {self.patch_size}")
         require(self.width % self.heads == 0, "width", f"a multiple of heads {self.heads}")
         stride = 2 ** len(self.stem_channels)
         require(self.patch_size % stride == 0, "patch_size", f"a multiple of {stride}, the stride of the stem")
+
+    @property
+    def patches(self) -> int:
+        """Of a frame."""
+        return (self.image_size // self.patch_size) ** 2
 
 
 @dataclass(frozen=True)
@@ -44,56 +58,57 @@ class PredictorConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        require_numbers(self)
+        check_settings(self)
         require(0.0 <= self.dropout < 1.0, "dropout", "in [0, 1)")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """LeWorldModel's architecture. The defaults are the paper's (arXiv 2603.19312): about 18 M parameters.
+    """A world model's architecture. The defaults are LeWorldModel's (arXiv 2603.19312): about 18 M parameters.
 
-    `action_features` is the width of the action encoder's pointwise layer, `action_dim` if None.
+    Its state is K tokens of width D: for every camera the encoder's `tokens`, and one token of all vectors, if there
+    are any. With one camera and no vectors K is 1, as published.
+
+    Args:
+        encoder: turns frames into tokens.
+        predictor: predicts the next state.
+        tokens: `cls`: the CLS token and the registers, through a projector that learns with all the rest; `patches`:
+            every patch token of a frozen encoder, normalised. The latter is the baseline, of the kind of DINO-WM
+            (arXiv 2411.04983) and V-JEPA 2-AC (arXiv 2506.09985).
+        embedding_dim: width D of a token; of patches it is the encoder's.
+        predictor_width: width of the predictor's layers; None: D.
+        projector_dim: hidden width of the projectors.
+        history: model steps that the predictor looks back on.
+        action_dim: size A of an action block.
+        action_features: width of the action encoder's pointwise layer; None: A.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    tokens: str = "cls"
     embedding_dim: int = 192
+    predictor_width: int | None = None
     projector_dim: int = 2048
     history: int = 3
     action_dim: int = 35
     action_features: int | None = None
 
     def __post_init__(self) -> None:
-        require_numbers(self)
-
-
-@dataclass(frozen=True)
-class PatchConfig:
-    """The patch-token baseline: a frozen encoder, and a predictor of all patch tokens of the next frame.
-
-    The defaults are LeWorldModel's sizes, so that the two differ in tokens per frame alone. With `timm_name`, the
-    encoder is timm's model of that name; image, patch and width of `encoder` must then say what it is.
-    """
-
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    timm_name: str = ""
-    predictor: PredictorConfig = field(default_factory=PredictorConfig)
-    width: int = 192
-    history: int = 3
-    action_dim: int = 35
-
-    def __post_init__(self) -> None:
-        require_numbers(self)
+        check_settings(self)
+        require(self.tokens in ("cls", "patches"), "tokens", "cls or patches")
+        if self.tokens == "patches":
+            width = self.encoder.width
+            require(self.embedding_dim == width, "embedding_dim", f"{width}, as encoder.width")
 
     @property
-    def tokens(self) -> int:
-        """Patches of a frame, N."""
-        return (self.encoder.image_size // self.encoder.patch_size) ** 2
+    def width(self) -> int:
+        """Of the predictor's layers."""
+        return self.predictor_width or self.embedding_dim
 
     @property
-    def embedding_dim(self) -> int:
-        """Size D of a frame's patch tokens side by side."""
-        return self.tokens * self.encoder.width
+    def tokens_per_frame(self) -> int:
+        """Of one camera."""
+        return self.encoder.patches if self.tokens == "patches" else 1 + self.encoder.registers
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,7 @@ class ProposalConfig:
     depth: int = 2
 
     def __post_init__(self) -> None:
-        require_numbers(self)
+        check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -115,4 +130,4 @@ class GapConfig:
     depth: int = 2
 
     def __post_init__(self) -> None:
-        require_numbers(self)
+        check_settings(self)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lewm_ros.config.mapping import require, require_numbers
-from lewm_ros.config.model import GapConfig, ModelConfig, PatchConfig, ProposalConfig
+from lewm_ros.config.mapping import require
+from lewm_ros.config.model import GapConfig, ModelConfig, ProposalConfig
+from lewm_ros.config.setting import check_settings
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,35 @@ class SIGRegConfig:
     t_max: float = 3.0
 
     def __post_init__(self) -> None:
-        require_numbers(self)
+        check_settings(self)
         require(self.weight >= 0.0, "weight", "at least 0")
         require(self.knots >= 2, "knots", "at least 2")
         require(self.t_max > 0.0, "t_max", "above 0")
+
+
+@dataclass(frozen=True)
+class InputsConfig:
+    """What of a dataset a model takes in.
+
+    Args:
+        cameras: their names, in order; empty: all.
+        vectors: columns such as proprio (joint positions) and gripper, in order.
+        goal_cameras: those that a goal has a frame of; empty: all.
+        goal_vectors: whether a goal has the vectors; a goal image usually comes without.
+        crop: left, top, right, bottom of what is used of every frame, as shares of its sides; empty: the central
+            square.
+    """
+
+    cameras: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    goal_cameras: tuple[str, ...] = ()
+    goal_vectors: bool = False
+    crop: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.cameras:
+            unknown = [name for name in self.goal_cameras if name not in self.cameras]
+            require(not unknown, "goal_cameras", f"among cameras, '{unknown[0] if unknown else ''}' is not")
 
 
 @dataclass(frozen=True)
@@ -31,12 +57,21 @@ class TrainConfig:
     `anchored_fraction` of every batch comes from frames that differ only in the wrist. SIGReg tests a batch's spread:
     with such frames in it, joints 1 to 4 alone can no longer supply it, and the encoder has to look at the wrist.
 
+    `action_block` is the control steps of a model step, by which `model.action_dim` follows from the dataset's actions;
+    None: `model.action_dim` says it.
+
+    `encoder_checkpoint` is a checkpoint whose encoder the model begins with; its sizes then count in place of
+    `model.encoder`. A model of patch tokens needs that, or a `timm_name`, to have an encoder that has learned anything.
+
     Off by default: `straightening`, the weight of 1 - cos between successive latent velocities (arXiv 2603.12231);
     `rollout_blocks` above 1, which adds the mean error of predictions fed back that many blocks ahead; `ema`, the decay
     of a moving average of the weights, which then takes their place in validation and in the checkpoint; `compile`.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    inputs: InputsConfig = field(default_factory=InputsConfig)
+    action_block: int | None = None
+    encoder_checkpoint: str = ""
     sigreg: SIGRegConfig = field(default_factory=SIGRegConfig)
     batch_size: int = 128
     anchored_fraction: float = 0.0
@@ -56,7 +91,7 @@ class TrainConfig:
     probe_frames: int = 2000
 
     def __post_init__(self) -> None:
-        require_numbers(self)
+        check_settings(self)
         require(self.precision in ("bf16", "fp32"), "precision", "bf16 or fp32")
         require(self.batch_size >= 2, "batch_size", "at least 2, since SIGReg and BatchNorm see the batch")
         for key in ("learning_rate", "gradient_clip"):
@@ -71,39 +106,6 @@ class TrainConfig:
     def window_frames(self) -> int:
         """Frames of a training window: the history, and as far ahead as the loss looks."""
         return max(self.model.history + self.rollout_blocks, 3 if self.straightening > 0.0 else 0)
-
-
-@dataclass(frozen=True)
-class PatchTrainConfig:
-    """The training of the patch-token baseline: windows as LeWorldModel's, squared error of the next tokens.
-
-    The encoder is that of the LeWorldModel checkpoint `encoder_checkpoint`, whose sizes then count in place of
-    `model.encoder`; or timm's pretrained `model.timm_name`; or random. One epoch is `steps_per_epoch` optimiser steps;
-    what was learned is saved at its end.
-    """
-
-    model: PatchConfig = field(default_factory=PatchConfig)
-    encoder_checkpoint: str = ""
-    batch_size: int = 16
-    epochs: int = 20
-    steps_per_epoch: int = 500
-    learning_rate: float = 5e-4
-    weight_decay: float = 1e-3
-    warmup_fraction: float = 0.05
-    gradient_clip: float = 1.0
-    precision: str = "bf16"
-    validation_fraction: float = 0.05
-    validation_windows: int = 256
-
-    def __post_init__(self) -> None:
-        require_numbers(self)
-        require(self.precision in ("bf16", "fp32"), "precision", "bf16 or fp32")
-        for key in ("learning_rate", "gradient_clip"):
-            require(getattr(self, key) > 0.0, key, "above 0")
-        require(self.weight_decay >= 0.0, "weight_decay", "at least 0")
-        require(0.0 < self.warmup_fraction < 1.0, "warmup_fraction", "between 0 and 1")
-        require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
-        require(not (self.encoder_checkpoint and self.model.timm_name), "encoder_checkpoint", "empty with a timm_name")
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class ProposalTrainConfig:
     validation_fraction: float = 0.05
 
     def __post_init__(self) -> None:
-        require_numbers(self)
+        check_settings(self)
         require(0.0 < self.gap_expectile < 1.0, "gap_expectile", "between 0 and 1")
         require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
         for key in ("weight_decay", "noise"):

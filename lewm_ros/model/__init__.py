@@ -1,6 +1,8 @@
 """LeWorldModel: one encoder, one predictor, two loss terms."""
 
+from lewm_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from lewm_ros.model.lewm import LeWorldModel
+from lewm_ros.model.rollout import Rollout
 from lewm_ros.model.sigreg import SIGReg
 
-__all__ = ["LeWorldModel", "SIGReg"]
+__all__ = ["LeWorldModel", "Rollout", "SIGReg", "load_checkpoint", "save_checkpoint"]

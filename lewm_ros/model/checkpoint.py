@@ -19,23 +19,23 @@ from lewm_ros.config import (
     ConfigError,
     GapConfig,
     ModelConfig,
-    PatchConfig,
     ProposalConfig,
     UserError,
     from_mapping,
     to_mapping,
 )
+from lewm_ros.model.format_1 import to_format_2
 from lewm_ros.model.gap import FrameGap
+from lewm_ros.model.inputs import observation_inputs
 from lewm_ros.model.lewm import LeWorldModel
-from lewm_ros.model.patch import PatchWorldModel
 from lewm_ros.model.proposal import Proposal
-from lewm_ros.robot.action_space import ARM_KINDS, ActionSpace
+from lewm_ros.model.rollout import Rollout
+from lewm_ros.observation.input_spec import InputSpec
+from lewm_ros.observation.observation import Observation
+from lewm_ros.robot.action_space import ActionSpace
 
 ASSETS = Path(__file__).parents[1] / "assets"
-FORMAT = 1
-
-KINDS = {"lewm": (ModelConfig, LeWorldModel), "patch": (PatchConfig, PatchWorldModel)}
-"""The configuration and the class of each kind of model; a checkpoint that names none is of the first."""
+FORMAT = 2
 
 HEADS = {"proposal": ProposalConfig, "gap": GapConfig}
 """What may stand beside the model, its weights under this name and a dot."""
@@ -82,7 +82,7 @@ class Checkpoint:
     dataset, hardware, time and metrics.
     """
 
-    model: LeWorldModel | PatchWorldModel
+    model: LeWorldModel
     action_space: ActionSpace
     proposal: Proposal | None = None
     gap: FrameGap | None = None
@@ -92,32 +92,54 @@ class Checkpoint:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def kind(self) -> str:
-        """Which of `KINDS` the model is."""
-        return next(kind for kind, (_, model) in KINDS.items() if isinstance(self.model, model))
+    def inputs(self) -> InputSpec:
+        """Cameras and vectors of the model."""
+        return self.model.inputs
 
-    def require_kind(self, kind: str) -> None:
-        """Raise CheckpointError unless the model is of this one of `KINDS`."""
-        if self.kind != kind:
-            raise CheckpointError(
-                f"checkpoint '{self.name}' is of the kind '{self.kind}', but '{kind}' is needed; choose another"
-            )
+    @property
+    def history(self) -> int:
+        """Model steps that the model looks back on."""
+        return self.model.config.history
 
-    def require_action_space(self, *kinds: str) -> None:
-        """Raise CheckpointError unless the checkpoint was trained for one of these action spaces."""
-        if self.action_space.kind not in kinds:
-            wanted = " or ".join(f"'{kind}'" for kind in kinds)
-            raise CheckpointError(
-                f"checkpoint '{self.name}' acts in '{self.action_space.kind}', but {wanted} is asked for; "
-                "choose a checkpoint trained for it"
-            )
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """Tokens K of a state, and their width D."""
+        return self.model.tokens, self.model.config.embedding_dim
 
-    def require_arm(self) -> None:
-        """Raise CheckpointError unless an arm here can carry out the checkpoint's actions."""
-        if self.action_space.kind not in ARM_KINDS:
+    @property
+    def goal_tokens(self) -> tuple[int, ...]:
+        """Which of a state's tokens a goal has."""
+        return self.model.goal_tokens
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @torch.inference_mode()
+    def encode(self, observation: Observation) -> Tensor:
+        """The state (K, D) of what is perceived.
+
+        Raises:
+            ValueError: a frame or a vector is missing, or is not what it should be.
+        """
+        return self.model.encode(observation_inputs(self.inputs, observation, self.device))[0].float()
+
+    @torch.inference_mode()
+    def encode_goal(self, observation: Observation) -> Tensor:
+        """What a goal has of a state (Kg, D); see `encode`."""
+        return self.model.encode_goal(observation_inputs(self.inputs.of_goal(), observation, self.device))[0].float()
+
+    def rollout(self, precision: str) -> Rollout:
+        """A frozen copy of the predictor that rolls out plans fast, with matmuls in `fp32` or `bf16`."""
+        return Rollout(self.model, precision)
+
+    def require_tokens(self, tokens: str) -> None:
+        """Raise CheckpointError unless the model's state is of these tokens, `cls` or `patches`."""
+        if self.model.config.tokens != tokens:
             raise CheckpointError(
-                f"checkpoint '{self.name}' acts in '{self.action_space.kind}', which no arm here carries out; "
-                f"choose one of {' or '.join(ARM_KINDS)}"
+                f"checkpoint '{self.name}' has a state of {self.model.config.tokens} tokens, but {tokens} is needed; "
+                "choose another"
             )
 
     def require_finite(self) -> None:
@@ -159,11 +181,10 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> Path:
     content = {
         "format": FORMAT,
         "weights_sha256": _sha256(beside),
-        "kind": checkpoint.kind,
         "model": to_mapping(checkpoint.model.config),
+        "inputs": to_mapping(checkpoint.inputs),
         **{name: to_mapping(head.config) if head else None for name, head in _heads(checkpoint).items()},
-        "image": {"size": checkpoint.model.config.encoder.image_size, "normalisation": "imagenet", "encoding": "rgb8"},
-        "action_space": asdict(checkpoint.action_space),
+        "action_space": to_mapping(checkpoint.action_space),
         "error": asdict(checkpoint.error) if checkpoint.error else None,
         "provenance": checkpoint.provenance,
     }
@@ -191,11 +212,12 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
             raise CheckpointError(f"checkpoint {path}: no file {file}; give 'default' or the path of NAME.json")
     try:
         content = json.loads(target.read_text(encoding="utf-8"))
-        kind = content.get("kind", "lewm")
-        if kind not in KINDS:
-            raise ValueError(f"kind '{kind}' is unknown; known: {', '.join(KINDS)}")
-        config_class, model_class = KINDS[kind]
-        config = from_mapping(config_class, content["model"], f"{target}: model")
+        if content.get("format") == 1:
+            content = to_format_2(content)
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']} is unknown; this version reads formats 1 and {FORMAT}")
+        config = from_mapping(ModelConfig, content["model"], f"{target}: model")
+        inputs = from_mapping(InputSpec, content["inputs"], f"{target}: inputs")
         action_space = from_mapping(ActionSpace, content["action_space"], f"{target}: action_space")
         heads = {
             name: content.get(name) and from_mapping(head_config, content[name], f"{target}: {name}")
@@ -203,7 +225,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         }
         error = content.get("error") and from_mapping(ErrorSpread, content["error"], f"{target}: error")
         digest = content["weights_sha256"]
-    except (ValueError, KeyError, TypeError) as problem:
+        model = LeWorldModel(config, inputs)
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
         reason = f"key {problem} is missing" if isinstance(problem, KeyError) else str(problem)
         raise CheckpointError(f"checkpoint {path}: {target.name} is damaged: {reason}") from None
     if _sha256(weights) != digest:
@@ -216,9 +239,9 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
             f"checkpoint {path}: the model takes {config.action_dim} numbers per block, "
             f"its action space gives {action_space.block_dim}"
         )
-    model = model_class(config)
-    proposal = Proposal(heads["proposal"], config.embedding_dim, config.action_dim) if heads["proposal"] else None
-    gap = FrameGap(heads["gap"], config.embedding_dim) if heads["gap"] else None
+    goal_dim = len(model.goal_tokens) * config.embedding_dim
+    proposal = Proposal(heads["proposal"], goal_dim, action_space) if heads["proposal"] else None
+    gap = FrameGap(heads["gap"], goal_dim) if heads["gap"] else None
     identity = f"{target.stem}-{digest[:12]}"
     checkpoint = Checkpoint(
         model, action_space, proposal, gap, error, target.stem, identity, content.get("provenance", {})

@@ -82,6 +82,29 @@ class ActionModulation:
         return [layer.modulation(condition).unflatten(-1, (6, -1)).movedim(-2, 0) for layer in self._layers]
 
 
+class Head:
+    """The predictor's last norm and what makes a state of its tokens: a projector, or a linear layer and a norm."""
+
+    def __init__(self, before: nn.LayerNorm, head: nn.Sequential, dtype: torch.dtype) -> None:
+        self._before_eps = before.eps
+        self._out: Affine | None = None
+        self._after: nn.LayerNorm | None = None
+        if len(head) == 2:
+            linear, self._after = head
+            self._into = Affine.of(*after_norm(before, linear.weight, linear.bias), dtype)
+            return
+        into, batch_norm, _, out = head
+        gain = batch_norm.weight * torch.rsqrt(batch_norm.running_var + batch_norm.eps)
+        bias = (into.bias - batch_norm.running_mean) * gain + batch_norm.bias
+        self._into = Affine.of(*after_norm(before, into.weight * gain[:, None], bias), dtype)
+        self._out = Affine.of(out.weight, out.bias, dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Tokens (..., W) -> (..., D)."""
+        y = self._into(norm(x, self._before_eps))
+        return self._out(F.gelu(y)).float() if self._out else norm(y.float(), self._after.eps)
+
+
 def norm(x: Tensor, eps: float) -> Tensor:
     """LayerNorm without gain and bias."""
     return F.layer_norm(x, (x.shape[-1],), eps=eps)

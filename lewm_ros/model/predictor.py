@@ -1,4 +1,7 @@
-"""The predictor: a causal transformer over embeddings, conditioned on actions by AdaLN-zero (DiT, arXiv 2212.09748)."""
+"""The predictor: a block-causal transformer over states, conditioned on actions.
+
+Conditioning is AdaLN-zero (DiT, arXiv 2212.09748).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lewm_ros.config import PredictorConfig
+from lewm_ros.config import ModelConfig, PredictorConfig
+from lewm_ros.model.encoder import projector
 
 
 class ActionEncoder(nn.Module):
@@ -23,12 +27,12 @@ class ActionEncoder(nn.Module):
         )
 
     def forward(self, actions: Tensor) -> Tensor:
-        """Actions (..., A) -> conditioning (..., D)."""
+        """Actions (..., A) -> conditioning (..., W)."""
         return self.layers(actions)
 
 
-class CausalAttention(nn.Module):
-    """Multi-head self-attention in which a step sees itself and the steps before it."""
+class BlockCausalAttention(nn.Module):
+    """Multi-head self-attention in which a token sees all tokens of its own step and of the steps before."""
 
     def __init__(self, width: int, heads: int, head_dim: int, dropout: float) -> None:
         super().__init__()
@@ -38,19 +42,31 @@ class CausalAttention(nn.Module):
         self.out = nn.Sequential(nn.Linear(heads * head_dim, width), nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, steps, _ = x.shape
-        q, k, v = self.qkv(self.norm(x)).view(batch, steps, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        """(B, T, K, W) -> (B, T, K, W)."""
+        batch, steps, tokens, _ = x.shape
+        q, k, v = self.qkv(self.norm(x)).view(batch, steps * tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)  # (B, heads, T, head_dim)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        if tokens == 1:
+            mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        else:
+            # One call per step does without a mask, and without the half of the work that it would throw away.
+            seen = range(tokens, steps * tokens + 1, tokens)
+            mixed = torch.cat(
+                [
+                    F.scaled_dot_product_attention(query, k[:, :, :known], v[:, :, :known], dropout_p=dropout)
+                    for query, known in zip(q.split(tokens, dim=2), seen, strict=True)
+                ],
+                dim=2,
+            )
+        return self.out(mixed.transpose(1, 2).flatten(2)).view(x.shape)  # from (B, heads, T * K, head_dim)
 
 
 class ConditionalBlock(nn.Module):
-    """Attention and MLP whose shift, scale and gate come from the action; the gates start at zero."""
+    """Attention and MLP whose shift, scale and gate come from the step's action; the gates start at zero."""
 
     def __init__(self, width: int, config: PredictorConfig) -> None:
         super().__init__()
-        self.attention = CausalAttention(width, config.heads, config.head_dim, config.dropout)
+        self.attention = BlockCausalAttention(width, config.heads, config.head_dim, config.dropout)
         self.mlp = nn.Sequential(
             nn.LayerNorm(width),
             nn.Linear(width, config.mlp_dim),
@@ -65,27 +81,47 @@ class ConditionalBlock(nn.Module):
         nn.init.zeros_(self.modulation[-1].bias)
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=-1)
+        """Tokens (B, T, K, W) and modulations (B, T, 6 W) -> (B, T, K, W)."""
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unsqueeze(2).chunk(6, dim=-1)
         x = x + gate_a * self.attention(self.norm(x) * (1 + scale_a) + shift_a)
         return x + gate_m * self.mlp(self.norm(x) * (1 + scale_m) + shift_m)
 
 
 class Predictor(nn.Module):
-    """Predicts, at every step of a short history, the state one model step later (before its projector)."""
+    """Predicts, at every step of a short history, the state one model step later (before its projector).
 
-    def __init__(self, config: PredictorConfig, history: int, width: int) -> None:
+    Args:
+        config: the architecture.
+        tokens: K.
+    """
+
+    def __init__(self, config: ModelConfig, tokens: int) -> None:
         super().__init__()
-        self.positions = nn.Parameter(torch.randn(1, history, width))
-        self.blocks = nn.ModuleList(ConditionalBlock(width, config) for _ in range(config.depth))
+        width = config.width
+        self.into = nn.Identity() if width == config.embedding_dim else nn.Linear(config.embedding_dim, width)
+        self.positions = nn.Parameter(torch.randn(1, config.history, width))
+        self.token_positions = nn.Parameter(0.02 * torch.randn(tokens, width)) if tokens > 1 else None
+        self.blocks = nn.ModuleList(ConditionalBlock(width, config.predictor) for _ in range(config.predictor.depth))
         self.norm = nn.LayerNorm(width)
 
     def modulate(self, condition: Tensor) -> list[Tensor]:
-        """Action conditioning (B, T, D) -> each block's AdaLN modulation (B, T, 6 D), which depends on nothing else."""
+        """Action conditioning (B, T, W) -> each block's AdaLN modulation (B, T, 6 W), which depends on nothing else."""
         return [block.modulation(condition) for block in self.blocks]
 
     def forward(self, z: Tensor, modulations: list[Tensor]) -> Tensor:
-        """Embeddings (B, H, D) and modulations (B, H, 6 D) -> (B, H, D); H at most the model's history."""
-        x = z + self.positions[:, : z.shape[1]]
+        """States (B, H, K, D) and modulations (B, H, 6 W) -> (B, H, K, W); H at most the model's history."""
+        x = self.into(z) + self.positions[:, : z.shape[1]].unsqueeze(2)
+        if self.token_positions is not None:
+            x = x + self.token_positions
         for block, modulation in zip(self.blocks, modulations, strict=True):
             x = block(x, modulation)
         return self.norm(x)
+
+
+def prediction_head(config: ModelConfig) -> nn.Sequential:
+    """From the predictor's tokens (N, W) to those of the next state (N, D), in the form that the encoder gives them."""
+    if config.tokens == "cls":
+        return projector(config.width, config.projector_dim, config.embedding_dim)
+    # What is fed back is normalised like the encoder's patches, as in V-JEPA 2-AC.
+    normalise = nn.LayerNorm(config.embedding_dim, elementwise_affine=False)
+    return nn.Sequential(nn.Linear(config.width, config.embedding_dim), normalise)

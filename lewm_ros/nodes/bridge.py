@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
-from lewm_ros.observation.embeddings import EMBEDDING_ENCODING
+from lewm_ros.observation.embedding_images import EMBEDDING_ENCODING
 from lewm_ros.observation.images import ENCODINGS, image_to_rgb, row_bytes
 
 try:

@@ -9,7 +9,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from lewm_ros.nodes.bridge import BRIDGE, READ_BY_BRIDGE, WRITTEN_BY_BRIDGE, Array, plain_image
-from lewm_ros.observation.embeddings import EMBEDDING_ENCODING
+from lewm_ros.observation.embedding_images import EMBEDDING_ENCODING
 from lewm_ros.observation.images import compressed_to_rgb, image_to_rgb, pixel_rows, row_bytes
 from lewm_ros.observation.stamps import NS_PER_S
 
@@ -48,13 +48,8 @@ def rgb_to_image(pixels: NDArray[np.uint8], header: Header) -> Image:
 
 
 def matrix_to_image(matrix: NDArray[np.float32], header: Header) -> Image:
-    """A matrix (rows, columns) of floats as a 32FC1 image."""
+    """A matrix (rows, columns) of floats, such as an embedding of a token per row, as a 32FC1 image."""
     return array_to_image(np.ascontiguousarray(matrix, "<f4"), EMBEDDING_ENCODING, header)
-
-
-def embedding_to_image(embedding: NDArray[np.float32], header: Header) -> Image:
-    """An embedding (D,) as a 32FC1 image of one row."""
-    return matrix_to_image(embedding[np.newaxis], header)
 
 
 def array_to_image(samples: Array, encoding: str, header: Header) -> Image:

@@ -1,8 +1,8 @@
-"""How a camera's frames come: as they are, or compressed."""
+"""How cameras' frames come: on which topics, as they are or compressed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,18 +15,28 @@ from lewm_ros.nodes.parameters import Parameters
 from lewm_ros.observation.images import ENCODINGS
 
 TRANSPORTS: dict[str, tuple[type[CameraMessage], str]] = {
-    "raw": (Image, "image"),
-    "compressed": (CompressedImage, "image/compressed"),
+    "raw": (Image, ""),
+    "compressed": (CompressedImage, "/compressed"),
 }
+"""The type of a camera's messages, and what follows its topic's name."""
 AS_THE_MESSAGE_SAYS = "message"
 
 
+def camera_topics(cameras: Sequence[str], topic: str = "image") -> dict[str, str]:
+    """The topic of every camera, by its name: the only camera's is `topic`, of several each has it under its name."""
+    return {name: topic if len(cameras) == 1 else f"{name}/{topic}" for name in cameras}
+
+
 class Transport(NamedTuple):
-    """The type of a camera's messages, their topic, and what makes RGB (height, width, 3) of them and of goals."""
+    """The type of cameras' messages, what follows their topics, and what makes RGB (height, width, 3) of a message."""
 
     kind: type[CameraMessage]
-    topic: str
+    suffix: str
     to_rgb: Callable[[CameraMessage], NDArray[np.uint8]]
+
+    def topics(self, cameras: Sequence[str]) -> dict[str, str]:
+        """The topic of every camera, by its name."""
+        return {name: f"{topic}{self.suffix}" for name, topic in camera_topics(cameras).items()}
 
 
 def declare_transport(parameters: Parameters) -> Callable[[], Transport]:
@@ -34,7 +44,7 @@ def declare_transport(parameters: Parameters) -> Callable[[], Transport]:
     name = parameters.declare(
         "image_transport",
         "raw",
-        "raw: topic image; compressed: topic image/compressed",
+        "raw: topics image; compressed: topics image/compressed",
         choices=tuple(TRANSPORTS),
     )
     encoding = parameters.declare(

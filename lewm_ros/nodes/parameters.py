@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,20 +11,10 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from lewm_ros.config import ConfigError, from_mapping
+from lewm_ros.config import ConfigError, from_mapping, meanings
 
 V = TypeVar("V", bool, int, float, str, list[float], list[str])
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """What is said of a parameter that is the field of a configuration; see `Parameters.declare`."""
-
-    description: str
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
 
 
 class Setting(Generic[V]):
@@ -93,17 +82,15 @@ class Parameters:
         self._values[name] = value
         return Setting(self._values, name)
 
-    def declare_config(self, prefix: str, config: type[T], fields: dict[str, Field]) -> Callable[[], T]:
-        """A configuration dataclass of scalars, each of its fields a parameter `PREFIX.FIELD` with the field's default.
+    def declare_config(self, prefix: str, config: type[T]) -> Callable[[], T]:
+        """A configuration dataclass of scalars, each of its fields a parameter `PREFIX.FIELD` with default and meaning.
 
         Returns:
             what reads the parameters' present values; it raises ConfigError if their combination is impossible.
         """
         settings = {}
-        for item in dataclasses.fields(config):  # type: ignore[arg-type]
-            settings[item.name] = self.declare(
-                f"{prefix}.{item.name}", item.default, **dataclasses.asdict(fields[item.name])
-            )
+        for name, meaning in meanings(config).items():
+            settings[name] = self.declare(f"{prefix}.{name}", getattr(config, name), **meaning._asdict())
 
         def build(values: Mapping[str, Any]) -> T:
             return from_mapping(config, {name: values[s.name] for name, s in settings.items()}, f"parameters {prefix}")

@@ -1,9 +1,10 @@
-"""planner_node: embeddings and joint states in, 7-DoF commands out, in a closed loop."""
+"""planner_node: embeddings and joint states in, commands of an arm out, in a closed loop."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -16,16 +17,17 @@ from lewm_ros.config import ConfigError
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
 from lewm_ros.nodes.diagnostics import Status
 from lewm_ros.nodes.managed_node import ManagedNode
-from lewm_ros.nodes.planner.commands import ACTION_SPACES_OF, make_output
+from lewm_ros.nodes.planner.command_output import make_output
 from lewm_ros.nodes.planner.driver import Driver
-from lewm_ros.nodes.planner.inputs import PlannerInputs, Vector
 from lewm_ros.nodes.planner.latency import LatencyTrace
 from lewm_ros.nodes.planner.markers import PlanMarkers
 from lewm_ros.nodes.planner.motion import Motion
+from lewm_ros.nodes.planner.planner_inputs import Embedding, PlannerInputs
 from lewm_ros.nodes.planner.planning_thread import PlanningThread
 from lewm_ros.nodes.planner.settings import FROM_DESCRIPTION, PlannerSettings
 from lewm_ros.nodes.planner.watchdogs import JointGuard
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME
+from lewm_ros.robot.arm_actions import ArmChannels
 from lewm_ros.robot.kinematics import Kinematics, franka_kinematics, kinematics_from_urdf
 from lewm_ros.robot.limits import SHIPPED, JointLimits, limits_from_urdf, load_limits
 from lewm_ros.robot.workspace import Workspace
@@ -46,17 +48,21 @@ class PlannerNode(ManagedNode):
         settings, interface = self._settings, self._settings.command_interface()
         device = settings.device()
         checkpoint = load_checkpoint(settings.checkpoint(), device)
-        checkpoint.require_action_space(*ACTION_SPACES_OF[interface])
-        checkpoint = with_joint_names(checkpoint, tuple(filter(None, settings.joint_names())))
+        names = tuple(filter(None, settings.joint_names()))
+        checkpoint = with_joint_names(checkpoint, names)
+        limits = None if settings.limits() == FROM_DESCRIPTION else load_limits(settings.limits())
+        self._joint_names = joint_names_of(checkpoint, names or (limits.joint_names if limits else ()))
         trace_file = settings.trace_file()
         if trace_file and not os.access(Path(trace_file).absolute().parent, os.W_OK):
             raise ConfigError(f"parameter trace_file: the folder of {trace_file} cannot be written to")
         self.diagnostics.hardware_id = checkpoint.identity
         self._space = checkpoint.action_space
         self._trace, self._guard = LatencyTrace(), JointGuard(None)
-        self._output = make_output(self, interface, self._space, settings.dry_run(), settings.base_frame())
+        self._output = make_output(
+            self, interface, self._space, self._joint_names, settings.dry_run(), settings.base_frame()
+        )
         self._markers = PlanMarkers(self, self._space, settings.base_frame(), settings.show_paths)
-        if settings.limits() == FROM_DESCRIPTION:
+        if limits is None:
             if self._output.needs_ik:
                 raise ConfigError(
                     f"parameter limits: to turn ee_delta into {interface} they must be of a known arm "
@@ -64,12 +70,12 @@ class PlannerNode(ManagedNode):
                 )
             self.create_subscription(String, FROM_DESCRIPTION, self._on_description, LATCHED)
         else:
-            self._use_limits(load_limits(settings.limits()).ordered(self._space.joint_names))
+            self._use_limits(limits.ordered(self._joint_names))
         motion = Motion(self._output, settings.ramp_s, settings.lookahead_steps())
         self._planning = PlanningThread(
             self,
             checkpoint,
-            device,
+            self._joint_names,
             settings,
             self._output,
             self._markers,
@@ -79,6 +85,7 @@ class PlannerNode(ManagedNode):
         self._inputs = PlannerInputs(
             self,
             checkpoint,
+            self._joint_names,
             self._guard,
             settings.max_input_age_s,
             settings.frozen_frames(),
@@ -119,9 +126,8 @@ class PlannerNode(ManagedNode):
         """Take the limits from the first robot description that has them."""
         if self._guard.limits is not None:
             return
-        names = self._space.joint_names
         try:
-            self._use_limits(limits_from_urdf(message.data, names), message.data)
+            self._use_limits(limits_from_urdf(message.data, self._joint_names), message.data)
         except ConfigError as error:
             self.get_logger().error(str(error))
 
@@ -145,14 +151,14 @@ class PlannerNode(ManagedNode):
     def _kinematics(self, urdf: str) -> Kinematics:
         """Where the end effector is, by the robot description if there is one."""
         if urdf:
-            return kinematics_from_urdf(urdf, self._space.joint_names, self._settings.tip_link())
+            return kinematics_from_urdf(urdf, self._joint_names, self._settings.tip_link())
         if self._settings.limits() in SHIPPED:
             return franka_kinematics()
         raise ConfigError(f"a workspace or ~/paths needs limits from {' or '.join(SHIPPED)} or {FROM_DESCRIPTION}")
 
     # Inputs and services
 
-    def _on_embedding(self, stamp_ns: int, embedding: Vector | None) -> None:
+    def _on_embedding(self, stamp_ns: int, embedding: Embedding | None) -> None:
         if self.state == "active":
             self._driver.on_embedding(stamp_ns, embedding)
 
@@ -222,15 +228,29 @@ class PlannerNode(ManagedNode):
         return figures | self._planning.report() | self._inputs.report(now_ns)
 
 
-def with_joint_names(checkpoint: Checkpoint, names: tuple[str, ...]) -> Checkpoint:
-    """The checkpoint for an arm that has other names for the same joints; unchanged without names.
+def with_joint_names(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
+    """The checkpoint for an arm that has other names for the same joints; unchanged without names, or for twists.
 
     Raises:
-        ConfigError: there are not as many names as joints.
+        ConfigError: there are not as many names as joints, or no arm carries out the checkpoint's actions.
     """
-    own = checkpoint.action_space.joint_names
-    if not names:
+    space = checkpoint.action_space
+    own = [space.channels[place].name for place in ArmChannels.of(space).joints]
+    if not names or not own:
         return checkpoint
     if len(names) != len(own):
         raise ConfigError(f"parameter joint_names: must be {len(own)} names, for {', '.join(own)}")
-    return replace(checkpoint, action_space=replace(checkpoint.action_space, joint_names=names))
+    return replace(checkpoint, action_space=space.renamed(dict(zip(own, names, strict=True))))
+
+
+def joint_names_of(checkpoint: Checkpoint, known: Sequence[str]) -> tuple[str, ...]:
+    """The joints that the checkpoint moves; of one that moves the hand, those that are known otherwise.
+
+    Raises:
+        ConfigError: nothing names them.
+    """
+    space = checkpoint.action_space
+    names = tuple(space.channels[place].name for place in ArmChannels.of(space).joints) or tuple(known)
+    if not names:
+        raise ConfigError("parameter joint_names: must name the joints, since neither checkpoint nor limits do")
+    return names

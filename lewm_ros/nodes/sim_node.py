@@ -1,4 +1,4 @@
-"""sim_node: a simulated arm that stands in for a real one, its controllers and its camera."""
+"""sim_node: a simulated arm that stands in for a real one, its controllers and its cameras."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import TwistStamped
-from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.config import ConfigError
+from lewm_ros.environments.panda import Disturbance, PandaEnvironment
+from lewm_ros.environments.panda.actions import gripper_opening_m
+from lewm_ros.environments.panda.environment import CAMERAS
+from lewm_ros.environments.panda.problem import PandaProblem
+from lewm_ros.environments.panda.tasks import TASKS
 from lewm_ros.nodes.diagnostics import Status
-from lewm_ros.nodes.inputs import Input
 from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.qos import NEWEST, RELIABLE
-from lewm_ros.nodes.sim.commands import Command, Hold, Trajectory, Twist
+from lewm_ros.nodes.sim.command_input import Command, Hold, Trajectory, Twist
 from lewm_ros.nodes.sim.outputs import SimOutputs
+from lewm_ros.nodes.subscriptions import Input
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.arm import PANDA
-from lewm_ros.sim import TASKS, Disturbance, Problem, SimArm, draw_problems, make_task
-from lewm_ros.sim.actions import gripper_opening_m
-
-Array = NDArray[np.float64]
 
 MAX_TICKS_AT_ONCE = 2
 """When behind: time goes at most twice as fast, which the other nodes can follow."""
@@ -49,6 +49,7 @@ class SimNode(ManagedNode):
         declare = self.parameters.declare
         self._task_name = declare("task", "reach", "which task to set up", choices=tuple(TASKS))
         self._seed = declare("seed", 0, "of the sequence of problems", low=0, high=2**31 - 1)
+        self._cameras = declare("cameras", [CAMERAS[0]], f"names of cameras: {', '.join(CAMERAS)}")
         self._image_size = declare(
             "image_size", 96, "height and width of a camera frame", unit="pixels", low=16, high=2048
         )
@@ -56,50 +57,52 @@ class SimNode(ManagedNode):
             "tick_hz", 40.0, "rate of /clock, joint states and commands", unit="Hz", low=1.0, high=400.0
         )
         self._image_hz = declare(
-            "image_hz", 20.0, "rate of the camera; divides tick_hz", unit="Hz", low=0.1, high=400.0
+            "image_hz", 20.0, "rate of the cameras; divides tick_hz", unit="Hz", low=0.1, high=400.0
         )
         self._goal_period_s = declare(
             "goal_period_s", 0.0, "time between goals; 0: a new one only by ~/reset", unit="s", low=0.0, high=3600.0
         )
         self._camera_offset_m = declare(
-            "camera_offset_m", [0.0] * 3, "x, y, z by which the camera is off its place", unit="m", size=3, live=True
+            "camera_offset_m", [0.0] * 3, "x, y, z by which every camera is off its place", unit="m", size=3, live=True
         )
         self._camera_turn_rad = declare(
-            "camera_turn_rad", [0.0] * 3, "rotation vector by which the camera is turned", unit="rad", size=3, live=True
+            "camera_turn_rad",
+            [0.0] * 3,
+            "rotation vector by which every camera is turned",
+            unit="rad",
+            size=3,
+            live=True,
         )
         self._obstacle_position_m = declare(
             "obstacle_position_m",
             list(Disturbance.obstacle_position_m),
-            "x, y, z of a box that the camera sees; none if z is negative",
+            "x, y, z of a box that the cameras see; none if z is negative",
             unit="m",
             size=3,
             live=True,
         )
         self._brightness = declare("brightness", 1.0, "factor on all light", low=0.0, high=10.0, live=True)
         self.parameters.seal()
-        self._arm: SimArm | None = None
-        self._goal_arm: SimArm | None = None
+        self._environment: PandaEnvironment | None = None
 
     # Lifecycle
 
     def configure(self) -> None:
-        tick_hz, size = self._tick_rate_hz(), self._image_size()
-        self._task = make_task(self._task_name())
-        self._arm = SimArm(tick_hz, size, cube=self._task.needs_cube)
-        # Goals are posed and rendered by a second arm, so that the first one is never moved for it.
-        self._goal_arm = SimArm(tick_hz, size, cube=self._task.needs_cube)
+        tick_hz = self._tick_rate_hz()
+        self._environment = PandaEnvironment(
+            self._task_name(), tuple(self._cameras()), self._image_size(), control_hz=tick_hz
+        )
+        self._arm = self._environment.arm
         self._ticks_per_image = ticks_per_image(tick_hz, self._image_hz())
         self._goal_period_ticks = round(self._goal_period_s() * tick_hz)
         self._tick_hz, self._tick_ns = tick_hz, round(NS_PER_S / tick_hz)
-        self._problems = draw_problems(self._task, self._goal_arm, self._seed())
+        self._problems = self._environment.problems(self._seed())
         self._index = -1
-        self._problem: Problem | None = None
         self._hold(not_before_ns=0)
-        self.diagnostics.hardware_id = f"MuJoCo {self._task.name}"
-        for arm in (self._arm, self._goal_arm):
-            arm.render()  # the first one is slow
+        self.diagnostics.hardware_id = f"MuJoCo {self._environment.name}"
+        self._arm.frames()  # the first ones are slow
 
-        self._outputs = SimOutputs(self)
+        self._outputs = SimOutputs(self, self._arm.cameras)
         self._inputs = {name: Input[Command](name) for name in ("joint_trajectory", "commands", "twist", "gripper")}
         self.create_subscription(JointTrajectory, "joint_trajectory", self._on_trajectory, RELIABLE)
         self.create_subscription(Float64MultiArray, "commands", self._on_commands, NEWEST)
@@ -115,9 +118,8 @@ class SimNode(ManagedNode):
             self._slipped_s += self._behind_s()
         else:
             self._origin_ns, self._started_s = time.time_ns(), time.monotonic()
-        if self._problem is None and self._goal_period_ticks:
-            self._next_problem()
-            self._publish_goal()
+        if self._index < 0 and self._goal_period_ticks:
+            self._show_next_goal()
         self._timer.reset()
 
     def deactivate(self) -> None:
@@ -125,10 +127,9 @@ class SimNode(ManagedNode):
         self._hold(not_before_ns=0)
 
     def cleanup(self) -> None:
-        for arm in (self._arm, self._goal_arm):
-            if arm is not None:
-                arm.close()
-        self._arm = self._goal_arm = None
+        if self._environment is not None:
+            self._environment.close()
+        self._environment = None
 
     @property
     def time_ns(self) -> int:
@@ -153,8 +154,7 @@ class SimNode(ManagedNode):
         self._target_rad_s = (self._arm.target_rad - previous_rad) * self._tick_hz
         self._ticks += 1
         if self._goal_period_ticks and self._ticks % self._goal_period_ticks == 0:
-            self._next_problem()
-            self._publish_goal()
+            self._show_next_goal()
         self._publish_state()
 
     def _hold(self, not_before_ns: int) -> None:
@@ -198,40 +198,38 @@ class SimNode(ManagedNode):
 
     # Problems
 
-    def _next_problem(self) -> Problem:
-        self._problem = next(self._problems)
+    def _next_problem(self) -> PandaProblem:
         self._index += 1
-        return self._problem
+        return next(self._problems)
+
+    def _show_next_goal(self) -> None:
+        """Have the arm go on to the next goal from where it is."""
+        self._environment.pursue(self._next_problem())
+        self._outputs.show_goal(self._environment, self.time_ns)
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Go to the start of the next problem and show its goal."""
         if self.state != "active":
             response.message = f"refused: the node is {self.state}"
             return response
-        problem = self._next_problem()
-        self._task.start(self._arm, problem)
+        self._environment.reset(self._next_problem())
         self._hold(not_before_ns=time.time_ns())
-        goal_ns = self._publish_goal()
+        self._outputs.show_goal(self._environment, self.time_ns)
         response.success = True
         response.message = json.dumps(
             {
                 "index": self._index,
-                "start_distance_m": round(self._task.distance_m(self._arm, problem), 4),
-                "goal_stamp_ns": goal_ns,
+                "start_distance_m": round(self._environment.score().value, 4),
+                "goal_stamp_ns": self.time_ns,
+                "budget_s": self._environment.budget_steps / self._tick_hz,
             }
         )
         return response
 
-    def _publish_goal(self) -> int:
-        """Show the goal of the present problem; its stamp identifies it."""
-        self._task.show_goal(self._goal_arm, self._problem)
-        self._outputs.show_goal(self._goal_arm, self._problem, self.time_ns)
-        return self.time_ns
-
     def _publish_state(self) -> None:
         self._outputs.show_state(self._arm, self.time_ns)
-        if self._problem is not None:
-            self._outputs.show_distance(self._task.distance_m(self._arm, self._problem))
+        if self._index >= 0:
+            self._outputs.show_score(self._environment.score())
         if self._ticks % self._ticks_per_image == 0:
             self._arm.disturbance = Disturbance(
                 tuple(self._camera_offset_m()),
@@ -239,7 +237,7 @@ class SimNode(ManagedNode):
                 tuple(self._obstacle_position_m()),
                 self._brightness(),
             )
-            self._outputs.show_frame(self._arm, self.time_ns)
+            self._outputs.show_frames(self._arm, self.time_ns)
 
     # Diagnostics
 
@@ -253,13 +251,14 @@ class SimNode(ManagedNode):
 
     def values(self) -> dict[str, Any]:
         values = {
-            "task": self._task.name,
+            "task": self._environment.name,
             "problem": self._index,
             "time_s": self.time_ns / NS_PER_S,
             "slipped_s": f"{self._slipped_s:.2f}",
         }
-        if self._problem is not None:
-            values["distance_m"] = f"{self._task.distance_m(self._arm, self._problem):.4f}"
+        if self._index >= 0:
+            score = self._environment.score()
+            values |= {"distance_m": f"{score.value:.4f}", "solved": score.success}
         for source in self._inputs.values():
             values |= source.report(self.time_ns)
         return values

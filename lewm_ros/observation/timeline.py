@@ -77,28 +77,22 @@ class Figures:
         self.first_reasons.setdefault(kind, reason)
 
 
-class Track:
-    """The messages of one topic that samples may still need, in the order of their stamps."""
+class Arrivals:
+    """What came in on a topic: which messages are in the order of their stamps, and figures of what became of all."""
 
-    def __init__(self, name: str, rule: Rule) -> None:
-        self.name, self.rule, self.figures = name, rule, Figures()
-        self._messages: deque[Held] = deque()
+    def __init__(self) -> None:
+        self.figures = Figures()
         self.newest_ns: int | None = None
         self._used_ns: int | None = None
 
-    def forget(self) -> None:
-        """Start anew, with any clock; the figures stay."""
-        self._messages.clear()
-        self.newest_ns = None
-
-    def push(self, message: Held) -> None:
-        """Take in a message.
+    def accept(self, stamp_ns: int) -> bool:
+        """Count a message; whether it is newer than all before it.
 
         Raises:
-            ClockJump: its stamp lies more than `REORDER_NS` before the newest one; it is not taken in.
+            ClockJump: its stamp lies more than `REORDER_NS` before the newest one.
             ValueError: its stamp is zero.
         """
-        figures, stamp_ns = self.figures, message.stamp_ns
+        figures = self.figures
         figures.received += 1
         if stamp_ns <= 0:
             figures.dropped["stamp is zero"] += 1
@@ -113,12 +107,52 @@ class Track:
                 )
             if step_ns <= 0:
                 figures.dropped["out of order" if step_ns else "repeated stamp"] += 1
-                return
+                return False
             figures.largest_gap_s = max(figures.largest_gap_s, step_ns / NS_PER_S)
         self.newest_ns = stamp_ns
         figures.first_ns = stamp_ns if figures.first_ns is None else min(stamp_ns, figures.first_ns)
         figures.last_ns = stamp_ns if figures.last_ns is None else max(stamp_ns, figures.last_ns)
-        self._messages.append(message)
+        return True
+
+    def use(self, held: Held, time_ns: int) -> None:
+        """Note that a sample holds a message."""
+        self.figures.used += held.stamp_ns != self._used_ns
+        self._used_ns = held.stamp_ns
+        age_s = max(0, time_ns - held.until_ns) / NS_PER_S
+        self.figures.largest_age_s = max(self.figures.largest_age_s, age_s)
+
+
+class Track:
+    """The messages of one topic that samples may still need, in the order of their stamps."""
+
+    def __init__(self, name: str, rule: Rule) -> None:
+        self.name, self.rule, self.arrivals = name, rule, Arrivals()
+        self._messages: deque[Held] = deque()
+
+    @property
+    def figures(self) -> Figures:
+        """Of what came in."""
+        return self.arrivals.figures
+
+    @property
+    def newest_ns(self) -> int | None:
+        """The newest stamp."""
+        return self.arrivals.newest_ns
+
+    def forget(self) -> None:
+        """Start anew, with any clock; the figures stay."""
+        self._messages.clear()
+        self.arrivals.newest_ns = None
+
+    def forget_before(self, time_ns: int) -> None:
+        """Keep what is in force at a time and comes after it."""
+        while len(self._messages) > 1 and self._messages[1].stamp_ns <= time_ns:
+            self._messages.popleft()
+
+    def push(self, message: Held) -> None:
+        """Take in a message, unless it is older than the newest one; see `Arrivals.accept` for the errors."""
+        if self.arrivals.accept(message.stamp_ns):
+            self._messages.append(message)
 
     def end_ns(self) -> int:
         """Up to when the newest message is in force without growing old; 0 before the first one."""
@@ -140,8 +174,7 @@ class Track:
         messages, limit_ns = self._messages, time_ns + self.rule.ahead_ns
         if known_ns < limit_ns:
             return None
-        while len(messages) > 1 and messages[1].stamp_ns <= limit_ns:
-            messages.popleft()
+        self.forget_before(limit_ns)
         if not messages or messages[0].stamp_ns > limit_ns:
             return "no message yet"
         held = messages[0]
@@ -154,13 +187,6 @@ class Track:
         if age_s > 0.0 and len(messages) == 1 and math.isfinite(self.rule.gap_s):
             return None
         return held
-
-    def use(self, held: Held, time_ns: int) -> None:
-        """Note that a sample holds a message."""
-        self.figures.used += held.stamp_ns != self._used_ns
-        self._used_ns = held.stamp_ns
-        age_s = max(0, time_ns - held.until_ns) / NS_PER_S
-        self.figures.largest_age_s = max(self.figures.largest_age_s, age_s)
 
 
 class Timeline:
@@ -224,7 +250,7 @@ class Timeline:
                     self._begin_ns = time_ns
                 self._step += 1
                 for name, message in held.items():
-                    self.tracks[name].use(message, time_ns)
+                    self.tracks[name].arrivals.use(message, time_ns)
                 yield Sample(time_ns, self.segment, held)
                 continue
             missing, reason = next((name, why) for name, why in found.items() if isinstance(why, str))

@@ -11,7 +11,27 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lewm_ros.config import PlannerConfig
+from lewm_ros.config import setting
+
+WEIGHT = ("", 0.0, 1e6)
+
+
+@dataclass(frozen=True)
+class CostSettings:
+    """The cost adds up weighted terms.
+
+    Distances to the goal count at the last step, plus `running_weight` times their mean over all steps: a loop that
+    replans at every block needs some of the latter, since with the last step alone arriving can be put off from plan to
+    plan.
+    """
+
+    latent_weight: float = setting(1.0, "of the latent distance to the goal", *WEIGHT)
+    running_weight: float = setting(0.0, "of the mean over all steps, beside the last step", *WEIGHT)
+    map_weight: float = setting(0.0, "of the distance to the goal in the proposal's map", *WEIGHT)
+    gap_weight: float = setting(0.0, "of the learned number of blocks to the goal", *WEIGHT)
+    smoothness_weight: float = setting(0.0, "of the squared change between successive actions", *WEIGHT)
+    limit_weight: float = setting(0.0, "of coming near the edge of the positions known from training", *WEIGHT)
+    limit_margin_rad: float = setting(0.1, "what is near that edge", "rad", 0.001, 3.0)
 
 
 @dataclass(frozen=True)
@@ -19,18 +39,19 @@ class Candidates:
     """Plans and what they lead to.
 
     Attributes:
-        actions: z-scored (B, S, T * block, 7), per control step.
-        before: the z-scored action (7,) just before the first.
-        embeddings: predicted (B, S, T, D), after each block.
-        goal: embedding (D,).
-        positions_rad: joint positions (B, S, T * block, 7) after each control step; None if they are not known.
+        actions: z-scored (B, S, T * block, dim), per control step.
+        before: the z-scored action (dim,) just before the first.
+        states: predicted (B, S, T, Z), after each block: of each state, the tokens that a goal has, side by side.
+        goal: (Z,).
+        positions: what the delta channels add up to (B, S, T * block, dim) after each control step; None if it is not
+            known.
     """
 
     actions: Tensor
     before: Tensor
-    embeddings: Tensor
+    states: Tensor
     goal: Tensor
-    positions_rad: Tensor | None = None
+    positions: Tensor | None = None
 
 
 class CostTerm(Protocol):
@@ -42,15 +63,15 @@ class CostTerm(Protocol):
 
 
 class Displacement(Protocol):
-    """How an embedding differs from a goal: a vector whose squared length is the distance."""
+    """How a state differs from a goal: a vector whose squared length is the distance."""
 
     def __call__(self, z: Tensor, goal: Tensor) -> Tensor:
-        """(..., D), (D,) -> (..., R)."""
+        """(..., Z), (Z,) -> (..., R)."""
         ...
 
 
 def latent_displacement(z: Tensor, goal: Tensor) -> Tensor:
-    """The difference of embeddings (..., D) and goal (D,), scaled so that its square is the mean over dimensions."""
+    """The difference of states (..., Z) and goal (Z,), scaled so that its square is the mean over dimensions."""
     return (z - goal) * z.shape[-1] ** -0.5
 
 
@@ -63,11 +84,11 @@ class GoalDistance:
 
     def __call__(self, candidates: Candidates) -> Tensor:
         if self.running_weight == 0.0:
-            return self.displacement(candidates.embeddings[:, :, -1], candidates.goal)
-        steps = candidates.embeddings.shape[2]
+            return self.displacement(candidates.states[:, :, -1], candidates.goal)
+        steps = candidates.states.shape[2]
         weight = torch.full((steps,), self.running_weight / steps, device=candidates.goal.device)
         weight[-1] += 1.0
-        return (self.displacement(candidates.embeddings, candidates.goal) * weight.sqrt()[:, None]).flatten(2)
+        return (self.displacement(candidates.states, candidates.goal) * weight.sqrt()[:, None]).flatten(2)
 
 
 @dataclass(frozen=True)
@@ -82,23 +103,23 @@ class Smoothness:
 
 @dataclass(frozen=True)
 class LimitMargin:
-    """How far joints come into the margin along an edge: 0 outside of it, 1 at the edge; the square is its mean.
+    """How far channels come into the margin along an edge: 0 outside of it, 1 at the edge; the square is its mean.
 
     Args:
-        low_rad, high_rad: the edges (7,).
-        margin_rad: width of the margin.
+        low, high: the edges (dim,); infinite where there is none.
+        margin: width of the margin.
     """
 
-    low_rad: Tensor
-    high_rad: Tensor
-    margin_rad: float
+    low: Tensor
+    high: Tensor
+    margin: float
 
     def __call__(self, candidates: Candidates) -> Tensor:
-        if candidates.positions_rad is None:
+        if candidates.positions is None:
             return candidates.actions.new_zeros(*candidates.actions.shape[:2], 1)
-        positions = candidates.positions_rad
-        room = torch.minimum(positions - self.low_rad, self.high_rad - positions).flatten(2)
-        return (1.0 - room / self.margin_rad).clamp_min(0.0) * room.shape[-1] ** -0.5
+        positions = candidates.positions
+        room = torch.minimum(positions - self.low, self.high - positions).flatten(2)
+        return (1.0 - room / self.margin).clamp_min(0.0) * room.shape[-1] ** -0.5
 
 
 @dataclass(frozen=True)
@@ -112,10 +133,10 @@ class WeightedTerms:
 
 
 def compose(
-    config: PlannerConfig,
+    config: CostSettings,
     map_displacement: Displacement | None,
     gap: Displacement | None,
-    edges_rad: tuple[Tensor, Tensor] | None,
+    edges: tuple[Tensor, Tensor] | None,
 ) -> WeightedTerms:
     """The cost that a configuration asks for; terms of weight 0 are left out.
 
@@ -123,7 +144,7 @@ def compose(
         config: the weights.
         map_displacement: on the proposal's map, if there is a proposal.
         gap: whose square is the learned number of blocks to the goal, if the checkpoint has it.
-        edges_rad: lowest and highest known joint positions (7,), if there are such.
+        edges: lowest and highest known positions of the delta channels (dim,), if there are such.
 
     Raises:
         ValueError: nothing would pull towards the goal.
@@ -142,6 +163,6 @@ def compose(
         raise ValueError("planner: no distance to the goal has a weight above 0; set latent_weight")
     if config.smoothness_weight > 0.0:
         terms.append((config.smoothness_weight, Smoothness()))
-    if config.limit_weight > 0.0 and edges_rad is not None:
-        terms.append((config.limit_weight, LimitMargin(*edges_rad, config.limit_margin_rad)))
+    if config.limit_weight > 0.0 and edges is not None:
+        terms.append((config.limit_weight, LimitMargin(*edges, config.limit_margin_rad)))
     return WeightedTerms(tuple(terms))

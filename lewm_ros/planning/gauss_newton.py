@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lewm_ros.config import PlannerConfig
-from lewm_ros.planning.solver import Best, Deadline, Plan, Residuals, SearchSpace, pick
+from lewm_ros.planning.solver import Best, Deadline, Plan, Residuals, SearchSettings, SearchSpace, pick
 
 DIFFERENCE = 0.05
 """Size of the finite differences, in z-scored actions: above the rounding of fp32 rollouts, below their curvature."""
@@ -22,17 +21,17 @@ DAMPINGS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 class GaussNewton:
     """Levenberg-Marquardt (Marquardt, 1963) from the best start; a knot at a bound moves only inwards.
 
-    `samples` and `elites` of the configuration do not matter here, `precision` should be fp32.
+    `precision` should be fp32.
     """
 
-    def __init__(self, config: PlannerConfig, space: SearchSpace) -> None:
+    def __init__(self, config: SearchSettings, space: SearchSpace) -> None:
         self.config, self.space = config, space
         self._dampings = torch.tensor(DAMPINGS, device=space.low.device)
 
     def solve(self, residuals: Residuals, starts: Tensor, generator: torch.Generator, deadline: Deadline) -> Plan:
         """See `Solver`."""
         space = self.space
-        candidates = space.clamp(space.to_knots(starts))  # (B, P, T, knots, 7)
+        candidates = space.clamp(space.to_knots(starts))  # (B, P, T, knots, dim)
         if not deadline.allows_step():
             unscored = torch.full((len(starts),), float("inf"), device=starts.device)
             return Plan(space.to_blocks(candidates[:, 0]), unscored, starts[:, :1], 0)
@@ -40,7 +39,7 @@ class GaussNewton:
         elites = best.knots.unsqueeze(1)
         finished = 0
         while finished < self.config.iterations and deadline.allows_step():
-            candidates = self._steps(residuals, best.knots)  # (B, dampings, T, knots, 7)
+            candidates = self._steps(residuals, best.knots)  # (B, dampings, T, knots, dim)
             costs = space.score(residuals, candidates)
             elites = pick(candidates, costs.argsort(1))
             best = best.better_of(Best.of(candidates, costs))
@@ -48,7 +47,7 @@ class GaussNewton:
         return Plan(space.to_blocks(best.knots), best.cost, space.to_blocks(elites), finished)
 
     def _steps(self, residuals: Residuals, knots: Tensor) -> Tensor:
-        """Where damped Gauss-Newton steps lead from knots (B, T, knots, 7)."""
+        """Where damped Gauss-Newton steps lead from knots (B, T, knots, dim)."""
         space = self.space
         x, low, high = knots.flatten(1), *(bound.expand_as(knots).flatten(1) for bound in (space.low, space.high))
         size = torch.where(x + DIFFERENCE > high, -DIFFERENCE, DIFFERENCE)  # (B, N), towards the inside

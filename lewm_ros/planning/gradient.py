@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from lewm_ros.config import PlannerConfig
+from lewm_ros.config import setting
+from lewm_ros.planning.sampling import SamplingSettings
 from lewm_ros.planning.solver import Best, Deadline, Plan, Residuals, SearchSpace, pick
+
+
+@dataclass(frozen=True)
+class GradientSettings(SamplingSettings):
+    """Of `gradient`."""
+
+    gradient_step: float = setting(0.1, "of the gradient solver's Adam", "z-scored actions", 1e-6, 1e6)
 
 
 class Gradient:
     """Projected gradient descent on `samples` candidates: the starts themselves, then noisy copies of the best one."""
 
-    def __init__(self, config: PlannerConfig, space: SearchSpace) -> None:
+    def __init__(self, config: GradientSettings, space: SearchSpace) -> None:
         self.config, self.space = config, space
 
     def solve(self, residuals: Residuals, starts: Tensor, generator: torch.Generator, deadline: Deadline) -> Plan:
         """See `Solver`."""
         config, space = self.config, self.space
-        candidates = space.clamp(space.to_knots(starts))  # (B, P, T, knots, 7)
+        candidates = space.clamp(space.to_knots(starts))  # (B, P, T, knots, dim)
         best = Best(candidates[:, 0], torch.full((len(starts),), float("inf"), device=starts.device))
         elites = candidates[:, :1]
         if deadline.allows_step():

@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lewm_ros.config import PlannerConfig
-from lewm_ros.planning.search import Found, Gap, Problem, Proposer, Search, WorldModel
+from lewm_ros.planning.search import Found, Plannable, PlanningProblem, Search
 from lewm_ros.planning.solver import Deadline
+from lewm_ros.planning.solvers import PlannerConfig
 from lewm_ros.planning.static_call import StaticCall
 from lewm_ros.planning.surprise import PredictionError
-from lewm_ros.robot.action_space import ActionSpace
 
 FOUND, OUT_OF_TIME, NOT_FINITE = "found", "out of time", "no finite cost"
 
@@ -26,10 +25,10 @@ class Decision:
 
     Attributes:
         block: number of the first block that `actions` speak of.
-        actions: per control step (horizon, action_block, 7), in the action space's units.
+        actions: per control step (horizon, action_block, dim), in the action space's units.
         cost: of the plan, as composed; infinite unless `status` is 'found'.
         status: 'found'; 'out of time' or 'no finite cost' if `actions` are the ones planned before.
-        elites: other good plans (K, horizon, action_block, 7), best first.
+        elites: other good plans (E, horizon, action_block, dim), best first.
         iterations: of the solver, finished.
     """
 
@@ -45,98 +44,96 @@ class RecedingHorizonPlanner:
     """Plans the blocks that follow the one being executed.
 
     Blocks are numbered from the moment the loop was closed: block k starts at boundary k. At each boundary call
-    `observe(k, embedding)`, then `decide(k, goal)`: while that computes, the robot executes block k as scheduled; the
+    `observe(k, state)`, then `decide(k, goal)`: while that computes, the robot executes block k as scheduled; the
     model is rolled through it first, and the search covers blocks k + 1 to k + horizon. A decision enters the schedule
     by `adopt`, which leaves alone what has begun in the meantime. A block that nobody scheduled is rest.
 
     One thread may observe and decide while another reads `actions`.
 
     Args:
-        model: rolls out plans.
+        checkpoint: the model, and what plans with it must know. On CUDA the whole search is captured in a graph, unless
+            it may end early.
         config: solver, cost and sizes of the search.
-        action_space: z-scores blocks and bounds them.
-        history: embeddings that the model looks back on.
-        device: where the model lives. On CUDA the whole search is captured in a graph, unless it may end early.
         seed: of the sampling.
-        proposal: guesses where the search should begin; without it, only what was planned before does.
-        gap: the learned number of blocks to the goal.
 
     Raises:
         ValueError: the configuration does not suit the action space.
     """
 
-    def __init__(
-        self,
-        model: WorldModel,
-        config: PlannerConfig,
-        action_space: ActionSpace,
-        history: int,
-        device: str | torch.device = "cpu",
-        seed: int = 0,
-        proposal: Proposer | None = None,
-        gap: Gap | None = None,
-    ) -> None:
-        self.config, self.action_space = config, action_space
-        self.device = torch.device(device)
-        self._search = Search(model, config, action_space, history, self.device, proposal, gap)
-        self._history, self._seed = history, seed
+    def __init__(self, checkpoint: Plannable, config: PlannerConfig, seed: int = 0) -> None:
+        self.config, self.action_space, self.device = config, checkpoint.action_space, checkpoint.device
+        self._search = Search(checkpoint, config)
+        self._history, self._state_shape, self._seed = checkpoint.history, checkpoint.state_shape, seed
+        self._goal_shape = (len(checkpoint.goal_tokens), checkpoint.state_shape[1])
         self._generator = torch.Generator(self.device)
         self._captured: dict[tuple[int, bool], StaticCall] = {}
-        self._rest = np.zeros((action_space.action_block, action_space.dim))
         self.reset()
 
-    def reset(self) -> None:
-        """Forget history and schedule: the robot stands still and blocks are numbered from 0 again."""
+    def reset(self, newest: NDArray[np.float64] | None = None) -> None:
+        """Forget history and schedule: the robot stands still and blocks are numbered from 0 again.
+
+        Args:
+            newest: the action (dim,) executed last, in which channels that rest where they are stand; None: not known.
+        """
         self._generator.manual_seed(self._seed)
-        self._embeddings: dict[int, Tensor] = {}
+        self._newest = newest
+        self._states: dict[int, Tensor] = {}
         self._schedule: dict[int, NDArray[np.float64]] = {}
         self._expected: tuple[int, Tensor, Tensor] | None = None
-        self._decided: Problem | None = None
+        self._decided: PlanningProblem | None = None
 
     def actions(self, block: int) -> NDArray[np.float64]:
-        """The scheduled actions (action_block, 7) of a block."""
-        return self._schedule.get(block, self._rest)
+        """The scheduled actions (action_block, dim) of a block; those of rest say 'as it is' by not being a number."""
+        schedule = self._schedule
+        if block in schedule:
+            return schedule[block]
+        before = max((k for k in schedule if k < block), default=None)
+        newest = self._newest if before is None else schedule[before][-1]
+        return np.tile(self.action_space.rest(newest), (self.action_space.action_block, 1))
 
     @torch.no_grad()
-    def observe(self, block: int, embedding: Tensor) -> PredictionError | None:
-        """Take in the embedding (D,) at the start of a block.
+    def observe(self, block: int, state: Tensor) -> PredictionError | None:
+        """Take in the state (K, D) at the start of a block.
 
         Returns:
             how wrong the prediction made one block before was; None if there was none.
 
         Raises:
-            ValueError: the embedding is not finite; it is not taken in.
+            ValueError: the state is not finite or has another shape; it is not taken in.
         """
-        if not bool(torch.isfinite(embedding).all()):
+        if state.shape != self._state_shape:
+            raise ValueError(f"embedding: has shape {tuple(state.shape)}, expected {self._state_shape}")
+        if not bool(torch.isfinite(state).all()):
             raise ValueError("embedding: not finite; check the camera image")
-        embedding = embedding.to(self.device, torch.float32, copy=True)
-        self._embeddings = {k: z for k, z in self._embeddings.items() if block - self._history < k < block}
-        self._embeddings[block] = embedding
+        state = state.to(self.device, torch.float32, copy=True)
+        self._states = {k: z for k, z in self._states.items() if block - self._history < k < block}
+        self._states[block] = state
         if self._expected is None or self._expected[0] != block:
             return None
         _, expected, before = self._expected
-        error, change = ((expected - z).square().mean() for z in (embedding, before))
+        error, change = ((expected - z).square().mean() for z in (state, before))
         return PredictionError(float(error), float(change))
 
     @torch.no_grad()
-    def decide(self, block: int, goal: Tensor, positions_rad: NDArray[np.float64] | None = None) -> Decision:
-        """Search what follows the scheduled block `block`, whose start was observed, towards the goal (D,).
+    def decide(self, block: int, goal: Tensor, positions: NDArray[np.float64] | None = None) -> Decision:
+        """Search what follows the scheduled block `block`, whose start was observed, towards a goal.
 
         Args:
             block: the block under way.
-            goal: embedding of the goal (D,).
-            positions_rad: joint positions (7,) at the start of the block. Given these, plans stay inside the joint
-                positions that the training data visited: beyond them the model knows nothing.
+            goal: the tokens (Kg, D) of a state that a goal has.
+            positions: what the delta channels have added up to (dim,), such as joint positions, at the start of the
+                block; of other channels it is ignored. Given these, plans stay inside the positions that the training
+                data visited: beyond them the model knows nothing.
 
         Raises:
             ValueError: the start of `block` was not observed, or the goal or the positions are not finite or of
                 another size.
         """
         deadline = Deadline.after(time.perf_counter(), self.config.deadline_ms)
-        problem = self._problem(block, goal, positions_rad)
+        problem = self._problem(block, goal, positions)
         found = self._solve(problem, deadline)
         self._decided = problem
-        self._expected = (block + 1, found.expected, self._embeddings[block])
+        self._expected = (block + 1, found.expected, self._states[block])
         cost = float(found.cost)
         if np.isfinite(cost):
             status, blocks = FOUND, found.blocks
@@ -146,7 +143,7 @@ class RecedingHorizonPlanner:
 
     @torch.no_grad()
     def foresee(self, decision: Decision) -> NDArray[np.float32]:
-        """The embeddings (horizon, D) predicted for the ends of the blocks of the newest decision; for eyes only.
+        """The states (horizon, K, D) predicted for the ends of the blocks of the newest decision; for eyes only.
 
         Not a part of `decide`, so that a robot need not wait for it.
         """
@@ -163,38 +160,43 @@ class RecedingHorizonPlanner:
         planned = {decision.block + i: actions for i, actions in enumerate(decision.actions)}
         self._schedule = kept | {k: actions for k, actions in planned.items() if k >= begin}
 
-    def _problem(self, block: int, goal: Tensor, positions_rad: NDArray[np.float64] | None) -> Problem:
-        if block not in self._embeddings:
+    def _problem(self, block: int, goal: Tensor, positions: NDArray[np.float64] | None) -> PlanningProblem:
+        space = self.action_space
+        if block not in self._states:
             raise ValueError(f"block {block}: its first frame was not observed")
         goal = goal.to(self.device, torch.float32, copy=True)
-        if goal.shape != self._embeddings[block].shape:
-            right = tuple(self._embeddings[block].shape)
-            raise ValueError(f"goal embedding: has shape {tuple(goal.shape)}, expected {right}")
+        if goal.shape != self._goal_shape:
+            raise ValueError(f"goal embedding: has shape {tuple(goal.shape)}, expected {self._goal_shape}")
         if not bool(torch.isfinite(goal).all()):
             raise ValueError("goal embedding: not finite; check the goal image")
-        if positions_rad is not None and not np.isfinite(positions_rad).all():
-            raise ValueError("joint positions: not finite")
         known = [block]
-        while known[0] - 1 in self._embeddings:
+        while known[0] - 1 in self._states:
             known.insert(0, known[0] - 1)
-        blocks = self._tensor(np.stack([self.action_space.normalise(self.actions(k)) for k in known]))
+        blocks = self._tensor(np.stack([space.normalise(self.actions(k)) for k in known]))
         follow = range(block + 1, block + 1 + self.config.horizon)
-        return Problem(
-            z=torch.stack([self._embeddings[k] for k in known]),
+        return PlanningProblem(
+            z=torch.stack([self._states[k] for k in known]),
             past_actions=blocks[:-1],
             under_way=blocks[-1],
             goal=goal,
-            start=self._tensor(np.stack([self.action_space.normalise(self.actions(k)) for k in follow])),
-            positions_rad=None
-            if positions_rad is None or self.action_space.kind != "joint_delta"
-            else self._tensor(positions_rad + self.actions(block).sum(0)),
+            start=self._tensor(np.stack([space.normalise(self.actions(k)) for k in follow])),
+            positions=None if positions is None else self._positions_after(block, positions),
         )
 
-    def _solve(self, problem: Problem, deadline: Deadline) -> Found:
+    def _positions_after(self, block: int, positions: NDArray[np.float64]) -> Tensor:
+        """What the delta channels have added up to (dim,) after a block; 0 for other channels."""
+        deltas = self.action_space.places("delta")
+        if not np.isfinite(positions[deltas]).all():
+            raise ValueError("positions: not finite")
+        after = np.zeros(self.action_space.dim)
+        after[deltas] = positions[deltas] + self.actions(block)[:, deltas].sum(0)
+        return self._tensor(after)
+
+    def _solve(self, problem: PlanningProblem, deadline: Deadline) -> Found:
         may_end_early = self.config.agreement_std > 0.0 or self.config.deadline_ms < PlannerConfig.deadline_ms
         if self.device.type != "cuda" or may_end_early or self.config.solver == "gradient":
             return self._search(problem, self._generator, deadline)
-        shape = (len(problem.z), problem.positions_rad is not None)
+        shape = (len(problem.z), problem.positions is not None)
         if shape not in self._captured:
             self._captured[shape] = StaticCall(
                 lambda inputs: self._search(inputs, self._generator, Deadline()), self._generator

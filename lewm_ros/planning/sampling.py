@@ -2,11 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from lewm_ros.config import PlannerConfig
-from lewm_ros.planning.solver import Best, Deadline, Plan, Residuals, SearchSpace, pick
+from lewm_ros.config import ConfigError, setting
+from lewm_ros.planning.solver import Best, Deadline, Plan, Residuals, SearchSettings, SearchSpace, pick
+
+
+@dataclass(frozen=True)
+class SamplingSettings(SearchSettings):
+    """Of every solver that samples."""
+
+    samples: int = setting(300, "candidates in each iteration", "plans", 1, 100_000)
+    elites: int = setting(30, "best candidates, which the next iteration is drawn from", "plans", 1, 100_000)
+    initial_std: float = setting(1.0, "of the first candidates", "z-scored actions", 0.001, 100.0)
+    minimum_std: float = setting(0.05, "of the later candidates", "z-scored actions", 0.0, 100.0)
+    agreement_std: float = setting(
+        0.0, "of the elites, below which the search ends; 0: never", "z-scored actions", 0.0, 100.0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.elites > self.samples:
+            raise ConfigError(f"elites: must be at most samples, {self.samples}, got {self.elites}")
+
+
+@dataclass(frozen=True)
+class ICEMSettings(SamplingSettings):
+    """Of `icem`."""
+
+    icem_noise_exponent: float = setting(2.0, "colour of icem's noise; 0: white", "", 0.0, 10.0)
+    icem_kept_fraction: float = setting(0.3, "of icem's elites that the next iteration keeps", "", 0.0, 1.0)
+    icem_population_decay: float = setting(
+        1.25, "factor by which icem's candidates get fewer per iteration", "", 1.0, 100.0
+    )
+    icem_momentum: float = setting(0.1, "of icem's mean and std", "", 0.0, 0.999)
+
+
+@dataclass(frozen=True)
+class MPPISettings(SamplingSettings):
+    """Of `mppi`."""
+
+    mppi_temperature: float = setting(0.1, "of mppi's weights, in standard deviations of the cost", "", 1e-6, 1e6)
 
 
 class RandomShooting:
@@ -15,13 +54,13 @@ class RandomShooting:
     In shapes, L is the number of free knots of a plan, horizon x knots_per_block.
     """
 
-    def __init__(self, config: PlannerConfig, space: SearchSpace) -> None:
+    def __init__(self, config: SamplingSettings, space: SearchSpace) -> None:
         self.config, self.space = config, space
 
     def solve(self, residuals: Residuals, starts: Tensor, generator: torch.Generator, deadline: Deadline) -> Plan:
         """See `Solver`. The first candidate of every iteration is the mean itself."""
         config, space = self.config, self.space
-        candidates = space.clamp(space.to_knots(starts))  # (B, P, T, knots, 7)
+        candidates = space.clamp(space.to_knots(starts))  # (B, P, T, knots, dim)
         if not deadline.allows_step():
             unscored = torch.full((len(starts),), float("inf"), device=starts.device)
             return Plan(space.to_blocks(candidates[:, 0]), unscored, starts[:, :1], 0)
@@ -32,10 +71,10 @@ class RandomShooting:
         while finished < config.iterations and deadline.allows_step():
             noise = self.noise(self.population(finished), mean, generator)
             noise[:, 0] = 0.0
-            candidates = space.clamp(mean.unsqueeze(1) + std.unsqueeze(1) * noise)  # (B, S, T, knots, 7)
+            candidates = space.clamp(mean.unsqueeze(1) + std.unsqueeze(1) * noise)  # (B, S, T, knots, dim)
             candidates = self.carry(candidates, elites)
             costs = space.score(residuals, candidates)
-            elites = pick(candidates, costs.topk(config.elites, largest=False).indices)  # (B, K, T, knots, 7)
+            elites = pick(candidates, costs.topk(config.elites, largest=False).indices)  # (B, K, T, knots, dim)
             best = best.better_of(Best.of(candidates, costs))
             mean, std = self.refit(mean, std, candidates, costs, elites)
             finished += 1
@@ -48,7 +87,7 @@ class RandomShooting:
         return self.config.samples
 
     def noise(self, samples: int, mean: Tensor, generator: torch.Generator) -> Tensor:
-        """Standard normal noise (B, S, T, knots, 7) for means (B, T, knots, 7)."""
+        """Standard normal noise (B, S, T, knots, dim) for means (B, T, knots, dim)."""
         shape = (len(mean), samples, *mean.shape[1:])
         return torch.randn(shape, generator=generator, device=mean.device)
 
@@ -59,7 +98,7 @@ class RandomShooting:
     def refit(
         self, mean: Tensor, std: Tensor, candidates: Tensor, costs: Tensor, elites: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The next mean and std (B, T, knots, 7)."""
+        """The next mean and std (B, T, knots, dim)."""
         return mean, std
 
 
@@ -75,7 +114,9 @@ class CEM(RandomShooting):
 class ICEM(CEM):
     """iCEM (Pinneri et al., CoRL 2020): coloured noise, kept elites, shrinking population, momentum."""
 
-    def __init__(self, config: PlannerConfig, space: SearchSpace) -> None:
+    config: ICEMSettings
+
+    def __init__(self, config: ICEMSettings, space: SearchSpace) -> None:
         super().__init__(config, space)
         length = config.horizon * config.knots_per_block
         self._colour = coloured(length, config.icem_noise_exponent).to(space.low.device)
@@ -85,7 +126,7 @@ class ICEM(CEM):
         return min(self.config.samples, max(2 * self.config.elites, round(shrunk)))
 
     def noise(self, samples: int, mean: Tensor, generator: torch.Generator) -> Tensor:
-        white = super().noise(samples, mean, generator).flatten(2, 3)  # (B, S, L, 7)
+        white = super().noise(samples, mean, generator).flatten(2, 3)  # (B, S, L, dim)
         return torch.einsum("lk,bskj->bslj", self._colour, white).unflatten(2, mean.shape[1:3])
 
     def carry(self, candidates: Tensor, elites: Tensor) -> Tensor:
@@ -104,6 +145,8 @@ class MPPI(RandomShooting):
 
     The temperature is a share of the spread of each iteration's costs, so that it does not depend on their scale.
     """
+
+    config: MPPISettings
 
     def refit(
         self, mean: Tensor, std: Tensor, candidates: Tensor, costs: Tensor, elites: Tensor

@@ -8,12 +8,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from lewm_ros.config import PlannerConfig
 from lewm_ros.planning.costs import Candidates, compose
 from lewm_ros.planning.solver import Deadline, SearchSpace
-from lewm_ros.planning.solvers import make_solver
+from lewm_ros.planning.solvers import PlannerConfig, make_solver
 from lewm_ros.robot.action_space import ActionSpace
 
 PROPOSED_ARRIVALS = (2, 4, 8)
@@ -21,49 +21,68 @@ PROPOSED_ARRIVALS = (2, 4, 8)
 
 
 class WorldModel(Protocol):
-    """What planning needs to know of a model."""
+    """What rolls out plans."""
 
     def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
-        """Embeddings (B, H, D) of the newest frames and the z-scored blocks (B, H-1, A) between them.
+        """States (B, H, K, D) of the newest frames and the z-scored blocks (B, H-1, A) between them.
 
         Returns:
-            a function from plans (B, S, T, A) to the embeddings (B, S, T, D) that they lead to.
+            a function from plans (B, S, T, A) to the states (B, S, T, K, D) that they lead to.
         """
         ...
 
 
 class Proposer(Protocol):
-    """A learned guess of the next action block, and the map that it is read from."""
+    """A learned guess of the next action block, and the map that it is read from. Z: a goal's tokens side by side."""
+
+    deltas: list[int]
 
     def displacement(self, z: Tensor, goal: Tensor) -> Tensor:
-        """(..., D), (D,) -> from the goal to the embedding on the map (..., 7)."""
+        """(..., Z), (Z,) -> from the goal to the state on the map (..., R)."""
         ...
 
     def __call__(self, z: Tensor, goal: Tensor, blocks_left: Tensor) -> Tensor:
-        """(P, D), (P, D), (P,) -> z-scored blocks (P, A)."""
+        """(P, Z), (P, Z), (P,) -> z-scored blocks (P, A)."""
         ...
 
 
 class Gap(Protocol):
-    """A learned number of blocks between embeddings."""
+    """A learned number of blocks between states."""
 
     def displacement(self, z: Tensor, goal: Tensor) -> Tensor:
-        """(..., D), (D,) -> a vector (..., R) as long as the gap."""
+        """(..., Z), (Z,) -> a vector (..., R) as long as the gap."""
+        ...
+
+
+class Plannable(Protocol):
+    """What planning needs to know of a checkpoint."""
+
+    action_space: ActionSpace
+    history: int
+    state_shape: tuple[int, int]
+    goal_tokens: tuple[int, ...]
+    device: torch.device
+    proposal: Proposer | None
+    gap: Gap | None
+
+    def rollout(self, precision: str) -> WorldModel:
+        """Rolls out plans, with matmuls in `fp32` or `bf16`."""
         ...
 
 
 @dataclass(frozen=True)
-class Problem:
+class PlanningProblem:
     """Where the robot is and where it should go.
 
     Attributes:
-        z: embeddings (H, D) of the newest frames, one block apart, oldest first.
+        z: states (H, K, D) of the newest frames, one block apart, oldest first.
         past_actions: z-scored blocks (H-1, A) executed between them.
         under_way: the z-scored block (A,) being executed, which begins at the newest frame; None if the robot rests
             until the plan is there, and the plan begins at the newest frame.
-        goal: embedding (D,).
+        goal: the tokens (Kg, D) of the state that a goal has.
         start: z-scored blocks (T, A) planned before for what follows the block under way.
-        positions_rad: joint positions (7,) at the end of the block under way; None if they are not known.
+        positions: what the delta channels have added up to (dim,) at the end of the block under way; None if it is not
+            known.
     """
 
     z: Tensor
@@ -71,7 +90,7 @@ class Problem:
     under_way: Tensor | None
     goal: Tensor
     start: Tensor
-    positions_rad: Tensor | None = None
+    positions: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -81,8 +100,8 @@ class Found:
     Attributes:
         blocks: z-scored (T, A).
         cost: scalar; infinite if no plan had a finite cost or there was no time for any.
-        elites: other good plans (K, T, A), best first.
-        expected: the embedding (D,) from which the plan begins, predicted for the end of the block under way.
+        elites: other good plans (E, T, A), best first.
+        expected: the state (K, D) from which the plan begins, predicted for the end of the block under way.
         iterations: of the solver, finished.
     """
 
@@ -97,113 +116,113 @@ class Search:
     """A model, a solver and a cost, ready for problems. It keeps no state between them.
 
     Args:
-        model: rolls out plans.
+        checkpoint: the model, its action space, and the heads that guess where a search should begin or how far it is.
         config: solver, cost and sizes.
-        action_space: z-scores blocks and bounds them.
-        history: embeddings that the model looks back on.
-        device: where the model lives.
-        proposal: guesses where the search should begin.
-        gap: the learned number of blocks to the goal.
 
     Raises:
         ValueError: the configuration does not suit the action space.
     """
 
-    def __init__(
-        self,
-        model: WorldModel,
-        config: PlannerConfig,
-        action_space: ActionSpace,
-        history: int,
-        device: torch.device,
-        proposal: Proposer | None = None,
-        gap: Gap | None = None,
-    ) -> None:
-        self._model, self._config, self._history, self._proposal = model, config, history, proposal
-        self._block = action_space.action_block
-        tensors = (np.asarray(v, np.float32) for v in (*action_space.bounds(), action_space.mean, action_space.std))
-        self._low, self._high, self._mean, self._std = (torch.as_tensor(t, device=device) for t in tensors)
-        self._rest = -self._mean / self._std  # no action at all, z-scored
-        self._edges = None
-        if action_space.known_low:
-            low, high = action_space.known_low, action_space.known_high
-            self._edges = (torch.tensor(low, device=device), torch.tensor(high, device=device))
+    def __init__(self, checkpoint: Plannable, config: PlannerConfig) -> None:
+        space, device, proposal = checkpoint.action_space, checkpoint.device, checkpoint.proposal
+        self._model, self._config = checkpoint.rollout(config.precision), config
+        self._history, self._proposal, self._block = checkpoint.history, proposal, space.action_block
+
+        def tensor(values: NDArray[np.float64]) -> Tensor:
+            return torch.as_tensor(np.asarray(values, np.float32), device=device)
+
+        self._low, self._high = map(tensor, space.bounds())
+        self._mean, self._std = tensor(space.mean), tensor(space.std)
+        self._rest = tensor(np.nan_to_num((space.rest() - space.mean) / space.std))  # no motion, z-scored
+        known = space.known_range()
+        self._edges = None if known is None else (tensor(known[0]), tensor(known[1]))
+        whole = len(checkpoint.goal_tokens) == checkpoint.state_shape[0]
+        self._goal_tokens = None if whole else torch.tensor(checkpoint.goal_tokens, device=device)
         self._arrivals = torch.tensor(PROPOSED_ARRIVALS, device=device)
-        space = SearchSpace(self._low, self._high, self._block, config.knots_per_block)
-        self._solver = make_solver(config, space)
+        self._solver = make_solver(config, SearchSpace(self._low, self._high, self._block, config.knots_per_block))
         self._residuals = compose(
-            config, proposal.displacement if proposal else None, gap.displacement if gap else None, self._edges
+            config,
+            proposal.displacement if proposal and proposal.deltas else None,
+            checkpoint.gap.displacement if checkpoint.gap else None,
+            self._edges,
         )
 
-    def __call__(self, problem: Problem, generator: torch.Generator, deadline: Deadline) -> Found:
+    def __call__(self, problem: PlanningProblem, generator: torch.Generator, deadline: Deadline) -> Found:
         """Search what follows the block under way."""
         z, past = self._begin(problem)
         imagine = self._model.start(z, past)
         executed = problem.past_actions if problem.under_way is None else problem.under_way.unsqueeze(0)
         before = self._per_step(executed)[-1] if len(executed) else self._rest
 
+        goal = problem.goal.flatten()
+
         def residuals(plans: Tensor) -> Tensor:
-            plans, positions = self._keep_known(plans, problem.positions_rad)
-            actions = self._per_step(plans)
-            return self._residuals(Candidates(actions, before, imagine(plans), problem.goal, positions))
+            plans, positions = self._keep_known(plans, problem.positions)
+            reached = self._as_goal(imagine(plans))
+            return self._residuals(Candidates(self._per_step(plans), before, reached, goal, positions))
 
         starts = problem.start[None, None]  # (1, 1, T, A)
         if self._proposal is not None and deadline.allows_step():
-            starts = torch.cat([starts, self._propose(z, past, problem.goal).unsqueeze(0)], dim=1)
+            starts = torch.cat([starts, self._propose(z, past, goal).unsqueeze(0)], dim=1)
         plan = self._solver.solve(residuals, starts, generator, deadline)
         plans = torch.cat([plan.blocks.unsqueeze(1), plan.elites], dim=1)
-        kept = self._keep_known(plans, problem.positions_rad)[0][0]
+        kept = self._keep_known(plans, problem.positions)[0][0]
         return Found(kept[0], plan.cost[0], kept[1:], z[0, -1], plan.iterations)
 
-    def follow(self, problem: Problem, blocks: Tensor) -> Tensor:
-        """The embeddings (T, D) predicted for the ends of z-scored blocks (T, A) after the block under way."""
+    def follow(self, problem: PlanningProblem, blocks: Tensor) -> Tensor:
+        """The states (T, K, D) predicted for the ends of z-scored blocks (T, A) after the block under way."""
         return self._model.start(*self._begin(problem))(blocks[None, None])[0, 0].float()
 
-    def _begin(self, problem: Problem) -> tuple[Tensor, Tensor]:
-        """The history where the plan begins: embeddings (1, H, D) and the blocks between them (1, H-1, A)."""
+    def _begin(self, problem: PlanningProblem) -> tuple[Tensor, Tensor]:
+        """The history where the plan begins: states (1, H, K, D) and the blocks between them (1, H-1, A)."""
         z, past = problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0)
         if problem.under_way is None:
             return z, past
         under_way = problem.under_way[None, None]
-        after = self._model.start(z, past)(under_way.unsqueeze(0))[:, 0]  # (1, 1, D)
+        after = self._model.start(z, past)(under_way.unsqueeze(0))[:, 0]  # (1, 1, K, D)
         return self._shift(z, past, after, under_way)
 
+    def _as_goal(self, z: Tensor) -> Tensor:
+        """States (..., K, D) -> the tokens that a goal has, side by side (..., Z)."""
+        return (z if self._goal_tokens is None else z.index_select(-2, self._goal_tokens)).flatten(-2)
+
     def _keep_known(self, plans: Tensor, begin: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Plans (B, S, T, A) with every joint stopped at the edge of what the training data visited.
+        """Plans (B, S, T, A) in which what deltas add up to stops at the edge of what the training data visited.
 
         Returns:
-            the plans, and the joint positions (B, S, T * block, 7) that they lead through.
+            the plans, and the positions (B, S, T * block, dim) that they lead through.
         """
         if begin is None or self._edges is None:
             return plans, None
-        # Who stands outside already may come in or stay, but need not jump.
+        # What stands outside already may come in or stay, but need not jump.
         low, high = torch.minimum(self._edges[0], begin), torch.maximum(self._edges[1], begin)
-        steps = self._per_step(plans) * self._std + self._mean
-        positions = (begin + steps.cumsum(2)).clamp(low, high)
+        wanted = self._per_step(plans) * self._std + self._mean
+        positions = (begin + wanted.cumsum(2)).clamp(low, high)
         steps = torch.diff(positions, dim=2, prepend=begin.expand(*plans.shape[:2], 1, -1))
+        steps = torch.where(self._edges[0].isfinite(), steps, wanted)  # other channels do not add up
         kept = ((steps - self._mean) / self._std).unflatten(2, (-1, self._block)).flatten(3)
         return kept, positions
 
     def _per_step(self, blocks: Tensor) -> Tensor:
-        """Blocks (..., T, A) -> actions (..., T * block, 7)."""
+        """Blocks (..., T, A) -> actions (..., T * block, dim)."""
         return blocks.unflatten(-1, (self._block, -1)).flatten(-3, -2)
 
     def _propose(self, z: Tensor, past: Tensor, goal: Tensor) -> Tensor:
         """Starts of the search (P, T, A): the proposal followed through the model, for several times of arrival."""
         left = self._arrivals
         goals = goal.expand(len(left), -1)
-        z, past = z.expand(len(left), -1, -1), past.expand(len(left), -1, -1)
+        z, past = z.expand(len(left), -1, -1, -1), past.expand(len(left), -1, -1)
         blocks: list[Tensor] = []
         for step in range(self._config.horizon):
-            guess = self._proposal(z[:, -1], goals, (left - step).clamp_min(1))
+            guess = self._proposal(self._as_goal(z[:, -1]), goals, (left - step).clamp_min(1))
             block = guess.clamp(self._low, self._high)[:, None]  # (P, 1, A)
             blocks.append(block)
-            after = self._model.start(z, past)(block.unsqueeze(1))[:, 0]  # (P, 1, D)
+            after = self._model.start(z, past)(block.unsqueeze(1))[:, 0]  # (P, 1, K, D)
             z, past = self._shift(z, past, after, block)
         return torch.cat(blocks, dim=1)
 
     def _shift(self, z: Tensor, past: Tensor, after: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
-        """The history one block later: embeddings (P, H, D) and the blocks between them (P, H-1, A)."""
+        """The history one block later: states (P, H, K, D) and the blocks between them (P, H-1, A)."""
         z = torch.cat([z, after], dim=1)[:, -self._history :]
         past = torch.cat([past, block], dim=1)
         return z, past[:, past.shape[1] - z.shape[1] + 1 :]

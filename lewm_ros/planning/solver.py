@@ -11,8 +11,22 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lewm_ros.config import ConfigError, check_settings, setting
+
 Residuals = Callable[[Tensor], Tensor]
 """Candidate plans (B, S, T, A) of B problems -> residuals (B, S, R); the sum of their squares is the cost."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What every solver knows. A solver with more settings keeps them, with their meaning, beside itself."""
+
+    horizon: int = setting(5, "planned beyond the block under way", "blocks", 1, 100)
+    iterations: int = setting(10, "of the solver", "", 1, 1_000_000)
+    knots_per_block: int = setting(5, "free actions in a block, each held for its share of it", "actions", 1, 1_000)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -78,44 +92,45 @@ class SearchSpace:
         knots: free actions per block.
 
     Raises:
-        ValueError: the knots do not divide the block, or the bounds contradict each other.
+        ConfigError: the knots do not divide the block.
+        ValueError: the bounds contradict each other.
     """
 
     def __init__(self, low: Tensor, high: Tensor, action_block: int, knots: int) -> None:
         if action_block % knots:
-            raise ValueError(f"knots_per_block {knots} does not divide action_block {action_block}")
+            raise ConfigError(f"knots_per_block {knots} does not divide action_block {action_block}")
         if not bool((low <= high).all()):
             raise ValueError("action bounds: a lower bound lies above its upper bound")
         self._knots, self._hold = knots, action_block // knots
-        self.low, self.high = self.to_knots(low), self.to_knots(high)  # (knots, 7)
+        self.low, self.high = self.to_knots(low), self.to_knots(high)  # (knots, dim)
 
     def to_knots(self, blocks: Tensor) -> Tensor:
-        """Blocks (..., A) -> knots (..., knots, 7): the mean over each held group."""
+        """Blocks (..., A) -> knots (..., knots, dim): the mean over each held group."""
         return blocks.unflatten(-1, (self._knots, self._hold, -1)).mean(-2)
 
     def to_blocks(self, knots: Tensor) -> Tensor:
-        """Knots (..., knots, 7) -> blocks (..., A)."""
+        """Knots (..., knots, dim) -> blocks (..., A)."""
         return knots.repeat_interleave(self._hold, dim=-2).flatten(-2)
 
     def clamp(self, knots: Tensor) -> Tensor:
-        """Knots (..., knots, 7) within the bounds."""
+        """Knots (..., knots, dim) within the bounds."""
         return knots.clamp(self.low, self.high)
 
     def score(self, residuals: Residuals, knots: Tensor) -> Tensor:
-        """Costs (B, S) of candidates (B, S, T, knots, 7)."""
+        """Costs (B, S) of candidates (B, S, T, knots, dim)."""
         return total(residuals(self.to_blocks(knots)))
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best candidates so far (B, T, knots, 7) and their costs (B,)."""
+    """The best candidates so far (B, T, knots, dim) and their costs (B,)."""
 
     knots: Tensor
     cost: Tensor
 
     @classmethod
     def of(cls, candidates: Tensor, costs: Tensor) -> Best:
-        """The best of candidates (B, S, T, knots, 7) with costs (B, S)."""
+        """The best of candidates (B, S, T, knots, dim) with costs (B, S)."""
         cost, index = costs.min(1)
         return cls(pick(candidates, index.unsqueeze(1))[:, 0], cost)
 

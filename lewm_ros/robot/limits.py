@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from lewm_ros.config import ConfigError, load, require_numbers
+from lewm_ros.config import ConfigError, check_settings, load
 from lewm_ros.robot.urdf import WHERE, joints_of, numbers
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -50,7 +50,7 @@ class JointLimits:
             raise ConfigError("joint_names: must be at least one name, each only once")
         if not self.braking_rad_s2:
             object.__setattr__(self, "braking_rad_s2", self.acceleration_rad_s2)
-        require_numbers(self)
+        check_settings(self)
         for name in (item.name for item in fields(self)):
             values = getattr(self, name)
             if len(values) != joints:

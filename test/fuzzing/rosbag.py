@@ -28,13 +28,15 @@ from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 from lewm_ros.robot.arm import PANDA
 from lewm_training.data import EpisodeDataset
 
-IMAGE, JOINTS, COMMAND, GRIPPER = "/image", "/joint_states", "/command", "/gripper"
+IMAGE, WRIST, JOINTS, COMMAND, GRIPPER = "/image", "/wrist", "/joint_states", "/command", "/gripper"
 STRETCHES_S = ((0.0, 0.6), (1.2, 1.8))
 """Between them nothing is recorded: each gives an episode."""
 
 STRETCH_ROWS = [12, 12]
 JOINT_HZ = 40
 MAX_AGE_S = 0.2
+PAIR_TOLERANCE_S = 0.025
+WRIST_LATER_S = 0.005
 MAGIC_BYTES = 8
 """At the beginning and at the end of an MCAP file."""
 
@@ -49,7 +51,14 @@ DECLARED = {
     "min_episode_s": 0.2,
 }
 TWISTS = {"command": COMMAND, "gripper": GRIPPER, "action_space": "ee_delta", "limit": [0.05] * 6 + [1.0]}
-SETTINGS = {"mcap": {}, "sqlite": {"command": COMMAND}, "folder": {"command": COMMAND}, "twists": TWISTS}
+CAMERAS = {"image": "", "cameras": {"scene": IMAGE, "wrist": WRIST}}
+SETTINGS = {
+    "mcap": {},
+    "sqlite": {"command": COMMAND},
+    "folder": {"command": COMMAND},
+    "twists": TWISTS,
+    "cameras": CAMERAS,
+}
 """What the sources declare besides."""
 
 ENCODINGS = ("", "x", "mono8", "mono16", "rgba8", "8UC3", "16UC1", "32FC1", "uyvy", "rgb16", "bayer_rggb8", "8UC1000")
@@ -160,6 +169,8 @@ def entries(bag: str) -> list[Entry]:
         for k in range(round(begin_s * marks.HZ), round(end_s * marks.HZ) + 1):
             picture = marks.frame(k)
             add(IMAGE, k / marks.HZ, lambda t, p=picture: ros.compressed(t, p) if bag == "sqlite" else ros.image(t, p))
+            if bag == "cameras":
+                add(WRIST, k / marks.HZ + WRIST_LATER_S, lambda t, p=picture: ros.image(t, p))
         for k in range(round(begin_s * JOINT_HZ), round(end_s * JOINT_HZ) + 1):
             add(JOINTS, k / JOINT_HZ, lambda t, k=k: ros.joint_state(t, measured(k)))
         # Commands come between the rows; the first row has one before it.
@@ -210,6 +221,8 @@ def check(dataset: EpisodeDataset, source: Path, readable: bool) -> None:
         begin_ns = dataset.meta["episodes"][episode]["begin_ns"]
         times_ns = [begin_ns + math.ceil(k * NS_PER_S / marks.HZ) for k in range(int(dataset.lengths[episode]) + 1)]
         _check_frames(dataset, rows, times_ns, said[IMAGE], readable)
+        if "wrist" in dataset.frames:
+            _check_partners(dataset, rows, said[WRIST], readable)
         _check_joints(dataset.columns["proprio"][rows], times_ns, said[JOINTS], readable)
         if said[COMMAND]:
             _check_commands(dataset.columns["action"][rows], times_ns, said, readable)
@@ -221,7 +234,7 @@ def check(dataset: EpisodeDataset, source: Path, readable: bool) -> None:
 
 def history(source: Path, readable: bool) -> Times:
     """When which message was said; of a recording whose bytes are damaged also what was said before the damage."""
-    said: Times = {topic: [] for topic in (IMAGE, JOINTS, COMMAND, GRIPPER)}
+    said: Times = {topic: [] for topic in (IMAGE, WRIST, JOINTS, COMMAND, GRIPPER)}
     good = [] if readable else [entry for bag in folders(source) for entry in entries(bag.name)]
     for entry in [*read_all(source), *good]:
         number = _number(entry.message) if entry.topic in said else None
@@ -288,6 +301,18 @@ def _check_frames(
             raise WrongRow(f"row {row}: frame {number} was not stamped {stamp_ns}")
         if not -MAX_AGE_S * NS_PER_S <= stamp_ns - times_ns[row] <= 0:
             raise WrongRow(f"row {row}: the frame is of {(stamp_ns - times_ns[row]) / NS_PER_S:.3f} s later")
+
+
+def _check_partners(dataset: EpisodeDataset, rows: slice, said: list[tuple[int, int]], readable: bool) -> None:
+    tolerance_ns = PAIR_TOLERANCE_S * NS_PER_S
+    stamps = dataset.columns["frame_stamp_ns"][rows].tolist()
+    for row, (pixels, stamp_ns) in enumerate(zip(dataset.frames["wrist"][rows], stamps, strict=True)):
+        number = marks.read_frame(pixels)
+        if number is None and readable:
+            raise WrongRow(f"row {row}: the wrist's frame cannot be read")
+        near = {other for time_ns, other in said if abs(time_ns - stamp_ns) <= tolerance_ns}
+        if number is not None and number not in near:
+            raise WrongRow(f"row {row}: the wrist's frame {number} is not of the time of the other camera's")
 
 
 def _check_joints(
@@ -452,7 +477,7 @@ def images(path: Path, rng: Generator) -> None:
         field, values = choose(rng, changes)
         setattr(message, field, choose(rng, values))
 
-    change_some(path, rng, [IMAGE], change)
+    change_some(path, rng, [IMAGE, WRIST], change)
 
 
 def images_of_another_size(path: Path, rng: Generator) -> None:
@@ -462,7 +487,7 @@ def images_of_another_size(path: Path, rng: Generator) -> None:
         for field in ("data",) if hasattr(message, "format") else ("data", "height", "width", "step"):
             setattr(message, field, getattr(made, field))
 
-    change_some(path, rng, [IMAGE], change)
+    change_some(path, rng, [IMAGE, WRIST], change)
 
 
 def joint_states(path: Path, rng: Generator) -> None:

@@ -53,14 +53,14 @@ class ControlLoop:
         return block
 
     def due(self, now_ns: int) -> Array:
-        """The actions (n, 7) of the steps that have begun since the last call: usually one, none if called early.
+        """The actions (n, dim) of the steps that have begun since the last call: usually one, none if called early.
 
         A step that nobody asked for in its time is a missed cycle. The newest missed one is made up for, since the
         planner counts on it; older ones are not, so that the arm never jumps.
         """
         step = self.step_at(now_ns)
         if step <= self._executed:
-            return np.empty((0, 7))
+            return np.empty((0, self.planner.action_space.dim))
         missed = step - self._executed - 1
         self.missed_cycles += missed
         self.cycles += 1 + missed
@@ -68,15 +68,15 @@ class ControlLoop:
         return self._actions(step - min(missed, 1), step + 1)
 
     def ahead(self, steps: int) -> Array:
-        """The scheduled actions (steps, 7) that follow the newest executed step."""
+        """The scheduled actions (steps, dim) that follow the newest executed step."""
         return self._actions(self._executed + 1, self._executed + 1 + steps)
 
     def until(self, block: int) -> Array:
-        """The scheduled actions (n, 7) between the newest executed step and the start of a block."""
+        """The scheduled actions (n, dim) between the newest executed step and the start of a block."""
         return self._actions(self._executed + 1, block * self.action_block)
 
     def _actions(self, first: int, end: int) -> Array:
         blocks = [
             self.planner.actions(step // self.action_block)[step % self.action_block] for step in range(first, end)
         ]
-        return np.array(blocks).reshape(-1, 7)
+        return np.array(blocks).reshape(-1, self.planner.action_space.dim)

@@ -8,10 +8,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 
 from lewm_ros.nodes.planner.control_loop import ControlLoop
-from lewm_ros.nodes.planner.inputs import PlannerInputs, Vector
 from lewm_ros.nodes.planner.latency import LatencyTrace
 from lewm_ros.nodes.planner.motion import Motion
-from lewm_ros.nodes.planner.planning_thread import Observation, PlanningThread
+from lewm_ros.nodes.planner.planner_inputs import Embedding, PlannerInputs
+from lewm_ros.nodes.planner.planning_thread import EncodedObservation, PlanningThread
 from lewm_ros.nodes.planner.watchdogs import ClockWatch
 from lewm_ros.observation.stamps import NS_PER_S
 
@@ -104,7 +104,7 @@ class Driver:
             self.stopped = "the e-stop was released; enable again"
         self._estop = pressed
 
-    def on_embedding(self, stamp_ns: int, embedding: Vector | None) -> None:
+    def on_embedding(self, stamp_ns: int, embedding: Embedding | None) -> None:
         """Close the loop at a new frame, if it may be closed, and plan from the frame, if a block begins there."""
         if self.enabled and self._motion.loop is None and not self._motion.braking:
             self._close(stamp_ns)
@@ -113,7 +113,7 @@ class Driver:
             return
         block = loop.observed_boundary(stamp_ns)
         if block is not None:
-            seen = Observation(loop, stamp_ns, embedding, goal, joints, judged=self._motion.scale == 1.0)
+            seen = EncodedObservation(loop, stamp_ns, embedding, goal, joints, judged=self._motion.scale == 1.0)
             self._planning.observe(block, seen)
 
     def _close(self, t0_ns: int) -> None:

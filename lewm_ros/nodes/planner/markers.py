@@ -15,6 +15,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from lewm_ros.nodes.qos import RELIABLE
 from lewm_ros.planning.planner import Decision
 from lewm_ros.robot.action_space import ActionSpace
+from lewm_ros.robot.arm_actions import ArmChannels
 from lewm_ros.robot.kinematics import Kinematics
 
 Array = NDArray[np.float64]
@@ -36,6 +37,7 @@ class PlanMarkers:
     def __init__(self, node: LifecycleNode, space: ActionSpace, frame_id: str, paths: Callable[[], int]) -> None:
         self.kinematics: Kinematics | None = None
         self._space, self._frame_id, self._paths = space, frame_id, paths
+        self._channels = ArmChannels.of(space)
         self._publisher = node.create_lifecycle_publisher(MarkerArray, "~/paths", RELIABLE)
 
     def show(self, decision: Decision, positions_rad: Array, before: Array) -> None:
@@ -43,33 +45,36 @@ class PlanMarkers:
 
         Args:
             decision: the plan and the candidates.
-            positions_rad: joint positions (7,) at the start of the block under way.
-            before: the actions (n, 7) of that block, which the decision follows.
+            positions_rad: joint positions (J,) at the start of the block under way.
+            before: the actions (n, dim) of that block, which the decision follows.
         """
         count = self._paths()
         if not count or self.kinematics is None or not self._publisher.get_subscription_count():
             return
         plans = np.concatenate([decision.actions[np.newaxis], decision.elites])[:count]
         plans = plans.reshape(len(plans), -1, self._space.dim)
-        paths_m = tip_paths_m(self._space.kind, self.kinematics, positions_rad, before, plans)
+        paths_m = tip_paths_m(self._channels, self.kinematics, positions_rad, before, plans)
         self._publisher.publish(path_markers(paths_m, self._frame_id, plans.shape[1] / self._space.control_hz))
 
 
-def tip_paths_m(kind: str, kinematics: Kinematics, positions_rad: Array, before: Array, plans: Array) -> Array:
+def tip_paths_m(
+    channels: ArmChannels, kinematics: Kinematics, positions_rad: Array, before: Array, plans: Array
+) -> Array:
     """Where plans lead the end effector.
 
     Args:
-        kind: of the action space.
+        channels: of the actions.
         kinematics: of the arm.
-        positions_rad: joint positions (7,).
-        before: actions (m, 7) that lead from there to where the plans begin.
-        plans: actions (P, n, 7).
+        positions_rad: joint positions (J,).
+        before: actions (m, dim) that lead from there to where the plans begin.
+        plans: actions (P, n, dim).
 
     Returns:
         positions (P, 1 + n, 3) in the base frame, m; the first one is where the plans begin.
     """
+    before, plans = (actions[..., channels.moving] for actions in (before, plans))
     moved = before.sum(0) + np.pad(plans.cumsum(1), ((0, 0), (1, 0), (0, 0)))
-    if kind == "joint_delta":
+    if channels.joints:
         return kinematics.tip_positions_m(positions_rad + moved)
     return kinematics.tip_positions_m(positions_rad) + moved[..., :3]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_ros.nodes.planner.commands import CommandOutput
+from lewm_ros.nodes.planner.command_output import CommandOutput
 from lewm_ros.nodes.planner.control_loop import ControlLoop
 
 Array = NDArray[np.float64]
@@ -61,7 +61,7 @@ class Motion:
         self._output.forget_counts()
 
     def begin(self, loop: ControlLoop, measured_rad: Array) -> None:
-        """Follow a loop's schedule from the measured positions (7,).
+        """Follow a loop's schedule from the measured positions (J,).
 
         Raises:
             ValueError: the arm cannot be moved from there.

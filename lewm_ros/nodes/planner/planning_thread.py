@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +16,10 @@ from std_msgs.msg import Float64, Header
 
 from lewm_ros.config import ConfigError
 from lewm_ros.model.checkpoint import Checkpoint
-from lewm_ros.nodes.conversions import embedding_to_image, ns_to_stamp
+from lewm_ros.nodes.conversions import matrix_to_image, ns_to_stamp
 from lewm_ros.nodes.diagnostics import percentiles
 from lewm_ros.nodes.inference import Worker
-from lewm_ros.nodes.planner.commands import CommandOutput
+from lewm_ros.nodes.planner.command_output import CommandOutput
 from lewm_ros.nodes.planner.control_loop import ControlLoop
 from lewm_ros.nodes.planner.latency import LatencyTrace
 from lewm_ros.nodes.planner.markers import PlanMarkers
@@ -29,21 +29,21 @@ from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.planning.planner import Decision
 from lewm_ros.planning.surprise import PredictionError, SurpriseWatch
 
-Vector = NDArray[np.float32]
+Embedding = NDArray[np.float32]
 
 KEPT_LATENCIES = 10_000
 
 
-class Observation(NamedTuple):
-    """What was seen at a block boundary: a frame by its stamp and embedding (D,), the goal (D,), joint positions (7,).
+class EncodedObservation(NamedTuple):
+    """What was seen at a block boundary: stamp and embedding (K, D), the goal (Kg, D), joint positions (J,).
 
     `judged` says whether the prediction error at this frame may count as a surprise.
     """
 
     loop: ControlLoop
     stamp_ns: int
-    embedding: Vector
-    goal: Vector
+    embedding: Embedding
+    goal: Embedding
     positions_rad: NDArray[np.float64]
     judged: bool
 
@@ -54,7 +54,7 @@ class PlanningThread:
     Args:
         node: publishes.
         checkpoint: the model.
-        device: where the model is.
+        joint_names: of the joint positions that are observed.
         settings: of the search and of surprise.
         output: shows plans.
         markers: shows where they lead the end effector.
@@ -66,14 +66,14 @@ class PlanningThread:
         self,
         node: LifecycleNode,
         checkpoint: Checkpoint,
-        device: torch.device,
+        joint_names: Sequence[str],
         settings: PlannerSettings,
         output: CommandOutput,
         markers: PlanMarkers,
         trace: LatencyTrace,
-        goal: Callable[[], Vector | None],
+        goal: Callable[[], Embedding | None],
     ) -> None:
-        self._node, self._checkpoint, self._device, self._settings = node, checkpoint, device, settings
+        self._node, self._checkpoint, self._joint_names, self._settings = node, checkpoint, joint_names, settings
         self._output, self._markers, self._trace, self._goal = output, markers, trace, goal
         self._search = settings.search()
         self._loop: ControlLoop | None = None
@@ -84,7 +84,7 @@ class PlanningThread:
         self._surprise_out = node.create_lifecycle_publisher(Float64, "~/surprise", RELIABLE)
         self.forget_figures()
         self._warm_up()
-        self._worker: Worker[int, Observation] = Worker(self._plan, node.get_logger().error)
+        self._worker: Worker[int, EncodedObservation] = Worker(self._plan, node.get_logger().error)
 
     def close(self) -> None:
         """End the thread."""
@@ -96,18 +96,8 @@ class PlanningThread:
         Raises:
             ConfigError: the search does not fit the checkpoint.
         """
-        model = self._checkpoint.model
         try:
-            return RecedingHorizonPlanner(
-                model.planning_model(self._search.precision),
-                self._search,
-                self._checkpoint.action_space,
-                model.config.history,
-                self._device,
-                self._settings.seed(),
-                self._checkpoint.proposal,
-                self._checkpoint.gap,
-            )
+            return RecedingHorizonPlanner(self._checkpoint, self._search, self._settings.seed())
         except ValueError as error:
             raise ConfigError(f"parameters planner: {error}") from None
 
@@ -120,7 +110,7 @@ class PlanningThread:
         """Plan no longer; a plan under way is thrown away."""
         self._loop = None
 
-    def observe(self, block: int, observation: Observation) -> None:
+    def observe(self, block: int, observation: EncodedObservation) -> None:
         """Plan from the frame at the start of a block."""
         self._worker.put(block, observation)
 
@@ -157,7 +147,7 @@ class PlanningThread:
         counts |= {"plans_for_an_old_goal": self._discarded, "plans_without_result": self._not_found}
         return counts | percentiles("plan_latency", self._latencies_s)
 
-    def _plan(self, pending: dict[int, Observation]) -> None:
+    def _plan(self, pending: dict[int, EncodedObservation]) -> None:
         """Observe every pending boundary and decide at the newest; runs in the thread."""
         loop, started_s = self._loop, time.monotonic()
         blocks = sorted(block for block, seen in pending.items() if seen.loop is loop)
@@ -166,7 +156,10 @@ class PlanningThread:
         for block in blocks:
             seen = pending[block]
             self._judge(loop.planner.observe(block, torch.from_numpy(seen.embedding)), seen.judged)
-        decision = loop.planner.decide(block, torch.from_numpy(seen.goal), seen.positions_rad)
+        positions = self._checkpoint.action_space.positions(
+            dict(zip(self._joint_names, seen.positions_rad, strict=True))
+        )
+        decision = loop.planner.decide(block, torch.from_numpy(seen.goal), positions)
         if self._loop is not loop or self._goal() is not seen.goal:
             self._discarded += 1
             return
@@ -184,12 +177,12 @@ class PlanningThread:
             return
         self._planned_s = time.monotonic()
         header = Header(stamp=ns_to_stamp(loop.t0_ns + decision.block * loop.block_ns))
-        self._output.publish_plan(header, loop.until(decision.block), decision.actions.reshape(-1, 7))
+        self._output.publish_plan(header, loop.until(decision.block), np.concatenate(decision.actions))
         self._cost_out.publish(Float64(data=decision.cost))
         self._markers.show(decision, positions_rad, loop.planner.actions(decision.block - 1))
         if self._predicted_out.get_subscription_count():
             end = Header(stamp=ns_to_stamp(loop.t0_ns + (decision.block + len(decision.actions)) * loop.block_ns))
-            self._predicted_out.publish(embedding_to_image(loop.planner.foresee(decision)[-1], end))
+            self._predicted_out.publish(matrix_to_image(loop.planner.foresee(decision)[-1], end))
 
     def _judge(self, seen: PredictionError | None, judged: bool) -> None:
         if seen is None:
@@ -202,6 +195,7 @@ class PlanningThread:
 
     def _warm_up(self) -> None:
         """Plan once, so that the first plan of a loop is as fast as the others."""
-        planner, nothing = self.make_planner(), torch.zeros(self._checkpoint.model.config.embedding_dim)
+        planner, model = self.make_planner(), self._checkpoint.model
+        nothing = torch.zeros(model.tokens, model.config.embedding_dim)
         planner.observe(0, nothing)
-        planner.decide(0, nothing)
+        planner.decide(0, nothing[list(model.goal_tokens)])

@@ -4,42 +4,12 @@ from __future__ import annotations
 
 from math import inf
 
-from lewm_ros.config import SOLVERS, PlannerConfig
 from lewm_ros.nodes.inference import declare_device
-from lewm_ros.nodes.parameters import Field, Parameters
-from lewm_ros.nodes.planner.commands import ACTION_SPACES_OF
+from lewm_ros.nodes.parameters import Parameters
+from lewm_ros.nodes.planner.command_output import OUTPUTS
+from lewm_ros.planning import PlannerConfig
 
 FROM_DESCRIPTION = "robot_description"
-
-WEIGHT = (0.0, 1e6)
-
-SEARCH = {
-    "solver": Field(f"of the search: {', '.join(SOLVERS)}"),
-    "horizon": Field("planned beyond the block under way", "blocks", 1, 100),
-    "samples": Field("candidates in each iteration", "plans", 1, 100_000),
-    "iterations": Field("of the solver", "", 1, 1_000),
-    "elites": Field("best candidates, which the next iteration is drawn from", "plans", 1, 100_000),
-    "initial_std": Field("of the first candidates", "z-scored actions", 0.001, 100.0),
-    "minimum_std": Field("of the later candidates", "z-scored actions", 0.0, 100.0),
-    "knots_per_block": Field("free actions in a block, each held for its share of it", "actions", 1, 1_000),
-    "precision": Field("of the rollouts: bf16 or fp32"),
-    "latent_weight": Field("of the latent distance to the goal", "", *WEIGHT),
-    "running_weight": Field("of the mean over all steps, beside the last step", "", *WEIGHT),
-    "map_weight": Field("of the distance to the goal in the proposal's map", "", *WEIGHT),
-    "gap_weight": Field("of the learned number of blocks to the goal", "", *WEIGHT),
-    "smoothness_weight": Field("of the squared change between successive actions", "", *WEIGHT),
-    "limit_weight": Field("of coming near the edge of the joint positions known from training", "", *WEIGHT),
-    "limit_margin_rad": Field("what is near that edge", "rad", 0.001, 3.0),
-    "agreement_std": Field("of the elites, below which the search ends; 0: never", "z-scored actions", 0.0, 100.0),
-    "deadline_ms": Field("after which the search ends with the best plan so far", "ms", 1.0, 600_000.0),
-    "icem_noise_exponent": Field("colour of icem's noise; 0: white", "", 0.0, 10.0),
-    "icem_kept_fraction": Field("of icem's elites that the next iteration keeps", "", 0.0, 1.0),
-    "icem_population_decay": Field("factor by which icem's candidates get fewer per iteration", "", 1.0, 100.0),
-    "icem_momentum": Field("of icem's mean and std", "", 0.0, 1.0),
-    "mppi_temperature": Field("of mppi's weights, in standard deviations of the cost", "", 1e-6, 1e6),
-    "gradient_step": Field("of the gradient solver's Adam", "z-scored actions", 1e-6, 1e6),
-}
-"""The search's parameters, the fields of `PlannerConfig`."""
 
 
 class PlannerSettings:
@@ -50,10 +20,10 @@ class PlannerSettings:
         self.checkpoint = declare("checkpoint", "default", "'default' or the path of a checkpoint's NAME.json")
         self.device = declare_device(parameters)
         self.seed = declare("seed", 0, "of the search", low=0, high=2**31 - 1)
-        self.search = parameters.declare_config("planner", PlannerConfig, SEARCH)
+        self.search = parameters.declare_config("planner", PlannerConfig)
 
         self.command_interface = declare(
-            "command_interface", "joint_trajectory", "how the arm is commanded", choices=tuple(ACTION_SPACES_OF)
+            "command_interface", "joint_trajectory", "how the arm is commanded", choices=tuple(OUTPUTS)
         )
         self.dry_run = declare("dry_run", False, "publish plans, but no commands")
         self.enable_on_activate = declare("enable_on_activate", False, "move without waiting for ~/enable")

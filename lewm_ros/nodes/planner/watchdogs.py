@@ -61,17 +61,18 @@ class FrozenWatch:
     Args:
         frames: so many equal embeddings in a row ...
         motion_rad: ... while any joint has gone this far.
+        camera: what it is called.
     """
 
-    def __init__(self, frames: int, motion_rad: float = 0.05) -> None:
-        self._frames, self._motion_rad = frames, motion_rad
+    def __init__(self, frames: int, motion_rad: float = 0.05, camera: str = "the camera") -> None:
+        self._frames, self._motion_rad, self._camera = frames, motion_rad, camera
         self._embedding: Vector | None = None
         self._since_ns, self._repeats = 0, 0
         self._start_rad: Array | None = None
         self.problem = ""
 
     def saw(self, stamp_ns: int, embedding: Vector, joints_ns: int | None, positions_rad: Array | None) -> None:
-        """Take in a frame's stamp and embedding (D,), and the newest joint positions (7,) with theirs; None: unknown.
+        """Take in a frame's stamp and tokens (n, D), and the newest joint positions (J,) with theirs; None: unknown.
 
         Positions from before the first of the equal frames do not count: the arm may have come to rest since then.
         """
@@ -86,7 +87,8 @@ class FrozenWatch:
             self._start_rad = positions_rad
         moved_rad = float(np.abs(positions_rad - self._start_rad).max())
         if self._repeats >= self._frames and moved_rad > self._motion_rad:
-            self.problem = f"the camera has frozen: equal frames while a joint moved more than {self._motion_rad:g} rad"
+            moved = f"a joint moved more than {self._motion_rad:g} rad"
+            self.problem = f"{self._camera} has frozen: equal frames while {moved}"
 
 
 class JointGuard:
@@ -108,7 +110,7 @@ class JointGuard:
         self._jump: tuple[int, str] | None = None
 
     def check(self, stamp_ns: int, positions_rad: Array) -> Array:
-        """The positions (7,), measured at a stamp.
+        """The positions (J,), measured at a stamp.
 
         Raises:
             ValueError: no limits yet, a joint is outside its limits, or it cannot have got there.

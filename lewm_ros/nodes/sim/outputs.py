@@ -1,40 +1,47 @@
-"""What the simulated arm, its drivers and its camera publish."""
+"""What the simulated arm, its drivers and its cameras publish."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from geometry_msgs.msg import PoseStamped
-from numpy.typing import NDArray
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Float64, Header
+from std_msgs.msg import Bool, Float64, Header
 
+from lewm_ros.environments import Score
+from lewm_ros.environments.panda import PandaEnvironment, SimArm
+from lewm_ros.environments.panda.environment import FINGER
 from lewm_ros.nodes.conversions import ns_to_stamp, rgb_to_image
+from lewm_ros.nodes.image_transport import camera_topics
 from lewm_ros.nodes.qos import LATCHED, NEWEST
-from lewm_ros.robot.arm import PANDA
-from lewm_ros.sim import Problem, SimArm
-
-Array = NDArray[np.float64]
+from lewm_ros.robot.arm import PANDA, Array
 
 BASE_FRAME = "panda_link0"
-CAMERA_FRAME = "scene_camera"
-FINGERS = ("panda_finger_joint1", "panda_finger_joint2")
+FINGERS = (FINGER, "panda_finger_joint2")
 
 
 class SimOutputs:
-    """Publishers of a simulated arm; times are simulated ones."""
+    """Publishers of a simulated arm with these cameras; times are simulated ones."""
 
-    def __init__(self, node: LifecycleNode) -> None:
+    def __init__(self, node: LifecycleNode, cameras: Sequence[str]) -> None:
         create = node.create_lifecycle_publisher
+
+        def of_cameras(kind: type, topic: str, qos: QoSProfile) -> dict[str, LifecyclePublisher]:
+            return {name: create(kind, own, qos) for name, own in camera_topics(cameras, topic).items()}
+
         self._clock = create(Clock, "/clock", NEWEST)
         self._joint_states = create(JointState, "joint_states", NEWEST)
-        self._image = create(Image, "image", NEWEST)
-        self._camera_info = create(CameraInfo, "camera_info", NEWEST)
-        self._goal_image = create(Image, "goal_image", LATCHED)
+        self._images = of_cameras(Image, "image", NEWEST)
+        self._camera_infos = of_cameras(CameraInfo, "camera_info", NEWEST)
+        self._goal_images = of_cameras(Image, "goal_image", LATCHED)
         self._tcp_pose = create(PoseStamped, "~/tcp_pose", NEWEST)
         self._goal_pose = create(PoseStamped, "~/goal_pose", LATCHED)
         self._distance = create(Float64, "~/distance", NEWEST)
+        self._solved = create(Bool, "~/solved", NEWEST)
 
     def show_state(self, arm: SimArm, time_ns: int) -> None:
         """Clock, joints and end effector."""
@@ -50,21 +57,29 @@ class SimOutputs:
         )
         self._tcp_pose.publish(_pose(arm.tcp_position_m, arm.tcp_quaternion, time_ns))
 
-    def show_distance(self, distance_m: float) -> None:
-        """Of the present state to the goal."""
-        self._distance.publish(Float64(data=distance_m))
+    def show_score(self, score: Score) -> None:
+        """How far the present state is from the goal (m), and whether that counts as solved."""
+        self._distance.publish(Float64(data=score.value))
+        self._solved.publish(Bool(data=score.success))
 
-    def show_frame(self, arm: SimArm, time_ns: int) -> None:
-        """The camera's view and what kind of camera it is."""
-        frame = arm.render()
-        header = _header(CAMERA_FRAME, time_ns)
-        self._image.publish(rgb_to_image(frame, header))
-        self._camera_info.publish(_describe_camera(arm, header, *frame.shape[:2]))
+    def show_frames(self, arm: SimArm, time_ns: int) -> None:
+        """Every camera's view and what kind of camera it is."""
+        for camera, frame in arm.frames().items():
+            header = _header(_frame_id(camera), time_ns)
+            self._images[camera].publish(rgb_to_image(frame, header))
+            self._camera_infos[camera].publish(_describe_camera(arm, camera, header))
 
-    def show_goal(self, goal_arm: SimArm, problem: Problem, time_ns: int) -> None:
-        """The view to bring about; its stamp identifies it."""
-        self._goal_image.publish(rgb_to_image(goal_arm.render(), _header(CAMERA_FRAME, time_ns)))
-        self._goal_pose.publish(_pose(problem.goal_position_m, goal_arm.tcp_quaternion, time_ns))
+    def show_goal(self, environment: PandaEnvironment, time_ns: int) -> None:
+        """What to bring about, as every camera would see it; its stamp identifies it."""
+        arm = environment.arm
+        with environment.at_goal():
+            for camera, frame in arm.frames().items():
+                self._goal_images[camera].publish(rgb_to_image(frame, _header(_frame_id(camera), time_ns)))
+            self._goal_pose.publish(_pose(arm.tcp_position_m, arm.tcp_quaternion, time_ns))
+
+
+def _frame_id(camera: str) -> str:
+    return f"{camera}_camera"
 
 
 def _header(frame_id: str, time_ns: int) -> Header:
@@ -79,15 +94,15 @@ def _pose(position_m: Array, quaternion_wxyz: Array, time_ns: int) -> PoseStampe
     return message
 
 
-def _describe_camera(arm: SimArm, header: Header, height: int, width: int) -> CameraInfo:
+def _describe_camera(arm: SimArm, camera: str, header: Header) -> CameraInfo:
     """A pinhole without distortion."""
-    fovy_rad = np.deg2rad(arm.model.camera(arm.cameras[0]).fovy[0])
-    focal_px = height / 2.0 / np.tan(fovy_rad / 2.0)
-    k = np.array([[focal_px, 0.0, width / 2.0], [0.0, focal_px, height / 2.0], [0.0, 0.0, 1.0]])
+    fovy_rad, half_px = np.deg2rad(arm.model.camera(camera).fovy[0]), arm.image_size / 2.0
+    focal_px = half_px / np.tan(fovy_rad / 2.0)
+    k = np.array([[focal_px, 0.0, half_px], [0.0, focal_px, half_px], [0.0, 0.0, 1.0]])
     return CameraInfo(
         header=header,
-        height=height,
-        width=width,
+        height=arm.image_size,
+        width=arm.image_size,
         distortion_model="plumb_bob",
         d=[0.0] * 5,
         k=k.ravel(),

@@ -32,7 +32,7 @@ SETTLE_S = 0.5
 """The camera knows its listener a little earlier than the other way round."""
 
 
-class Camera(Node):
+class CameraNode(Node):
     """Publishes the pictures in turn, with the time of sending as stamp; compressed ones are compressed then.
 
     Args:
@@ -103,7 +103,7 @@ def main(args: list[str] | None = None) -> int:
     options = parser.parse_args(remove_ros_args(args or sys.argv)[1:])
     rclpy.init(args=args)
     try:
-        node = Camera(options.width, options.height, options.encoding, options.reliable, options.compressed)
+        node = CameraNode(options.width, options.height, options.encoding, options.reliable, options.compressed)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         deadline_s = time.monotonic() + LISTENER_TIMEOUT_S

@@ -11,10 +11,12 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, TwistStamped
@@ -23,24 +25,24 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
-from std_msgs.msg import Float64, Float64MultiArray
+from std_msgs.msg import Bool, Float64, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.nodes.conversions import message_to_rgb
+from lewm_ros.nodes.image_transport import camera_topics
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
 from lewm_ros.nodes.runner import refuse
-from lewm_ros.nodes.tools.episode import Episode
+from lewm_ros.nodes.tools.episode_result import EpisodeResult, Frames
+from lewm_ros.observation.alignment import FramePairing
 from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
-from lewm_ros.sim import TASKS, make_task
-
-T = TypeVar("T")
+from lewm_ros.observation.timeline import Held
 
 ENCODER, PLANNER, SIM = "encoder_node", "planner_node", "sim_node"
 ENABLE_PERIOD_S = 0.1
 
 
-class EpisodeError(RuntimeError):
+class GoalError(RuntimeError):
     """The goals cannot be driven; the message is one line for the user."""
 
 
@@ -48,27 +50,27 @@ class EpisodeRunner(Node):
     """Watches the topics and calls the services of the three nodes, one goal after the other.
 
     Args:
-        budget_s: simulated time that each goal gets.
-        success_m: largest final distance that counts as reached.
+        cameras: names of the simulator's.
         timeout_s: how long to wait for a node.
         film: keep camera frames.
     """
 
-    def __init__(self, budget_s: float, success_m: float, timeout_s: float, film: bool) -> None:
+    def __init__(self, cameras: Sequence[str], timeout_s: float, film: bool) -> None:
         super().__init__("episode_runner")
-        self._budget_ns, self._success_m, self._timeout_s = round(budget_s * NS_PER_S), success_m, timeout_s
+        self._cameras, self._timeout_s = cameras, timeout_s
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
-        self._episode: Episode | None = None
-        self._time_ns = 0
-        self._goal_image: Image | None = None
+        self._episode: EpisodeResult | None = None
+        self._time_ns = self._end_ns = 0
+        self._goal_images: dict[str, Image] = {}
         self._goal_embedding_ns = 0
         self._planner: dict[str, str] | None = None
         self.create_subscription(PoseStamped, f"{SIM}/tcp_pose", self._on_pose, RELIABLE)
         self.create_subscription(Float64, f"{SIM}/distance", self._on_distance, RELIABLE)
-        self.create_subscription(Image, "goal_image", self._on_goal_image, LATCHED)
+        self.create_subscription(Bool, f"{SIM}/solved", self._on_solved, RELIABLE)
+        for name, topic in camera_topics(cameras, "goal_image").items():
+            self.create_subscription(Image, topic, partial(self._goal_images.__setitem__, name), LATCHED)
         self.create_subscription(Image, "goal_embedding", self._on_goal_embedding, LATCHED)
-        self.create_subscription(JointTrajectory, f"{PLANNER}/plan", self._on_plan, RELIABLE)
         self.create_subscription(Float64, f"{PLANNER}/plan_cost", self._on_cost, RELIABLE)
         self.create_subscription(Float64, f"{PLANNER}/surprise", self._on_surprise, RELIABLE)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
@@ -79,43 +81,45 @@ class EpisodeRunner(Node):
         ):
             self.create_subscription(message, topic, self._on_command, RELIABLE)
         self._film = film
-        if film:
-            self.create_subscription(Image, "image", self._on_image, NEWEST_FRAME)
+        self._pairing = FramePairing(cameras, tolerance_s=0.0)
+        for name, topic in (camera_topics(cameras) if film else {}).items():
+            self.create_subscription(Image, topic, partial(self._on_image, name), NEWEST_FRAME)
         self._reset_sim = self.create_client(Trigger, f"{SIM}/reset")
         self._stop_planner = self.create_client(Trigger, f"{PLANNER}/stop")
         self._enable_planner = self.create_client(SetBool, f"{PLANNER}/enable")
 
-    def drive(self) -> tuple[Episode, dict[str, Any]]:
+    def drive(self) -> tuple[EpisodeResult, dict[str, Any]]:
         """Drive the next goal of the simulator's sequence; returns the episode and its summary.
 
         Raises:
-            EpisodeError: a topic, a service or an agreement is missing.
+            GoalError: a topic, a service or an agreement is missing.
         """
         self._call(self._stop_planner, Trigger.Request())
         problem = json.loads(self._call(self._reset_sim, Trigger.Request()).message)
-        goal_ns = problem["goal_stamp_ns"]
+        goal_ns, budget_s = problem["goal_stamp_ns"], problem["budget_s"]
         self._wait(lambda: self._goal_embedding_ns == goal_ns, f"the goal's embedding on goal_embedding ({ENCODER})")
-        self._wait(lambda: self._stamp_of(self._goal_image) == goal_ns, f"the goal on goal_image ({SIM})")
+        self._wait(lambda: self._is_shown(goal_ns), f"the goal on goal_image ({SIM})")
         self._wait(lambda: self._time_ns > goal_ns, f"poses on {SIM}/tcp_pose")
         self._enable()
-        goal = message_to_rgb(self._goal_image)
-        self._episode = episode = Episode(problem["index"], self._time_ns, problem["start_distance_m"], goal)
-        end_ns, started_s = self._time_ns + self._budget_ns, time.monotonic()
-        self._wait(lambda: self._time_ns >= end_ns, f"poses on {SIM}/tcp_pose", self._budget_ns / NS_PER_S)
-        real_time_factor = self._budget_ns / NS_PER_S / (time.monotonic() - started_s)
+        goal = self._together(self._goal_images)
+        episode = EpisodeResult(problem["index"], self._time_ns, problem["start_distance_m"], goal)
+        self._end_ns, started_s = self._time_ns + round(budget_s * NS_PER_S), time.monotonic()
+        self._episode = episode
+        self._wait(lambda: self._time_ns >= self._end_ns, f"poses on {SIM}/tcp_pose", budget_s)
+        real_time_factor = budget_s / (time.monotonic() - started_s)
         if self._film and not episode.frames:
-            raise EpisodeError(f"no frame came on image ({SIM}) in the goal's time")
+            raise GoalError(f"no frame came on image ({SIM}) in the goal's time")
         self._episode = self._planner = None
         self._call(self._stop_planner, Trigger.Request())
         self._wait(lambda: self._planner is not None and self._planner["state"] == "idle", f"{PLANNER} on /diagnostics")
-        return episode, episode.summary(self._success_m, real_time_factor, self._planner)
+        return episode, episode.summary(real_time_factor, self._planner)
 
     def _enable(self) -> None:
         """Enable the planner as soon as it has all its inputs."""
         deadline_s = time.monotonic() + self._timeout_s
         while not (response := self._call(self._enable_planner, SetBool.Request(data=True))).success:
             if time.monotonic() > deadline_s:
-                raise EpisodeError(f"{PLANNER}/enable: {response.message}")
+                raise GoalError(f"{PLANNER}/enable: {response.message}")
             self._executor.spin_once(ENABLE_PERIOD_S)
 
     def _call(self, client: Client, request: Any) -> Any:
@@ -129,29 +133,31 @@ class EpisodeRunner(Node):
         deadline_s = time.monotonic() + self._timeout_s + longer_s
         while not holds():
             if time.monotonic() > deadline_s:
-                raise EpisodeError(f"waited {self._timeout_s + longer_s:g} s in vain for {what}; is the node running?")
+                raise GoalError(f"waited {self._timeout_s + longer_s:g} s in vain for {what}; is the node running?")
             self._executor.spin_once(0.1)
 
-    @staticmethod
-    def _stamp_of(message: Image | None) -> int:
-        return 0 if message is None else stamp_to_ns(message.header.stamp)
+    def _is_shown(self, goal_ns: int) -> bool:
+        """Whether the goal of this stamp has come for every camera."""
+        stamps_ns = [stamp_to_ns(image.header.stamp) for image in self._goal_images.values()]
+        return stamps_ns == [goal_ns] * len(self._cameras)
+
+    def _together(self, messages: dict[str, Image]) -> Frames:
+        """A frame of every camera, in their order."""
+        return np.stack([message_to_rgb(messages[name]) for name in self._cameras])
 
     def _on_pose(self, message: PoseStamped) -> None:
         self._time_ns = stamp_to_ns(message.header.stamp)
 
     def _on_distance(self, message: Float64) -> None:
-        if self._episode is not None and self._time_ns <= self._episode.start_ns + self._budget_ns:
+        if self._episode is not None and self._time_ns <= self._end_ns:
             self._episode.add_distance(self._time_ns, message.data)
 
-    def _on_goal_image(self, message: Image) -> None:
-        self._goal_image = message
+    def _on_solved(self, message: Bool) -> None:
+        if self._episode is not None and self._time_ns <= self._end_ns:
+            self._episode.solved = message.data
 
     def _on_goal_embedding(self, message: Image) -> None:
-        self._goal_embedding_ns = self._stamp_of(message)
-
-    def _on_plan(self, message: JointTrajectory) -> None:
-        if self._episode is not None:
-            self._episode.plan_ns.append(stamp_to_ns(message.header.stamp))
+        self._goal_embedding_ns = stamp_to_ns(message.header.stamp)
 
     def _on_cost(self, message: Float64) -> None:
         if self._episode is not None:
@@ -165,10 +171,12 @@ class EpisodeRunner(Node):
         if self._episode is not None:
             self._episode.command_ns.append(self._time_ns)
 
-    def _on_image(self, message: Image) -> None:
-        time_ns = self._stamp_of(message)
-        if self._episode is not None and self._episode.wants_frame(time_ns):
-            self._episode.add_frame(time_ns, message_to_rgb(message))
+    def _on_image(self, camera: str, message: Image) -> None:
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        for paired in self._pairing.push(camera, Held(stamp_ns, stamp_ns, message)):
+            if self._episode is not None and self._episode.wants_frames(paired.stamp_ns):
+                messages = {name: held.value for name, held in paired.frames.items()}
+                self._episode.add_frames(paired.stamp_ns, self._together(messages))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         name = f"{self.get_namespace()}/{PLANNER}".lstrip("/")
@@ -183,10 +191,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--goals", type=int, default=5, help="how many goals (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="file to append one JSON line per goal to")
     parser.add_argument("--record", type=Path, help="folder for one NPZ of camera frames per goal")
-    parser.add_argument("--task", choices=TASKS, default="reach", help="what the simulator runs (default: %(default)s)")
-    parser.add_argument(
-        "--control-hz", type=float, default=20.0, help="control steps per second (default: %(default)s)"
-    )
+    parser.add_argument("--cameras", nargs="+", default=["scene"], help="of the simulator (default: scene)")
     parser.add_argument(
         "--timeout-s", type=float, default=60.0, help="how long to wait for a node (default: %(default)s)"
     )
@@ -197,10 +202,8 @@ def main(args: list[str] | None = None) -> int:
     """Exit status 0 when all goals were driven, 2 with one line on stderr when a node is missing."""
     arguments = sys.argv[1:] if args is None else args
     options = parse_arguments(remove_ros_args(arguments))
-    task = make_task(options.task)
     rclpy.init(args=arguments)
-    budget_s = task.budget_steps / options.control_hz
-    runner = EpisodeRunner(budget_s, task.success_m, options.timeout_s, film=options.record is not None)
+    runner = EpisodeRunner(options.cameras, options.timeout_s, film=options.record is not None)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.record is not None:
         options.record.mkdir(parents=True, exist_ok=True)
@@ -212,7 +215,7 @@ def main(args: list[str] | None = None) -> int:
                     episode.save_film(options.record)
                 out.write(json.dumps(summary) + "\n")
                 out.flush()
-    except EpisodeError as error:
+    except GoalError as error:
         return refuse("episode_runner", str(error))
     except (KeyboardInterrupt, ExternalShutdownException):
         return 130

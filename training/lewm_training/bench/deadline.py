@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from lewm_ros.config import PlannerConfig
 from lewm_ros.model.checkpoint import Checkpoint
-from lewm_ros.planning import RecedingHorizonPlanner
+from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_training.bench.same_quality import planning_problems
 
 
-def bench_deadline(checkpoint: Checkpoint, config: PlannerConfig, plans: int, seed: int) -> dict[str, Any]:
+def bench_deadline(checkpoint: Checkpoint, config: PlannerConfig, task: str, plans: int, seed: int) -> dict[str, Any]:
     """Latency (ms) of plans with a deadline of 50 ms that could use more time, and of 1 ms."""
-    ((z, goal),) = planning_problems(checkpoint, 1, seed)
+    ((z, goal),) = planning_problems(checkpoint, task, 1, seed)
     figures: dict[str, Any] = {}
     for deadline_ms, count in ((50.0, plans), (1.0, plans // 10)):
-        planner = _planner(checkpoint, replace(config, deadline_ms=deadline_ms, iterations=1000), seed)
+        planner = RecedingHorizonPlanner(checkpoint, replace(config, deadline_ms=deadline_ms, iterations=1000), seed)
         planner.observe(0, z)
         planner.decide(0, goal)
         elapsed, decisions = [], []
@@ -36,17 +35,3 @@ def bench_deadline(checkpoint: Checkpoint, config: PlannerConfig, plans: int, se
             "valid": sum(bool(np.isfinite(d.actions).all()) for d in decisions),
         }
     return figures
-
-
-def _planner(checkpoint: Checkpoint, config: PlannerConfig, seed: int) -> RecedingHorizonPlanner:
-    model, space = checkpoint.model, checkpoint.action_space
-    return RecedingHorizonPlanner(
-        model.planning_model(config.precision),
-        config,
-        space,
-        model.config.history,
-        next(model.parameters()).device,
-        seed,
-        checkpoint.proposal,
-        checkpoint.gap,
-    )

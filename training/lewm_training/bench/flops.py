@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lewm_ros.config import ModelConfig, PatchConfig
+from lewm_ros.config import ModelConfig
 
 ACTION_MLP_RATIO = 4
 """Hidden width of the action encoder over its width."""
@@ -33,13 +33,11 @@ class Flops:
         return Flops(times * self.matmul, times * self.attention)
 
 
-def flops_per_plan(
-    config: ModelConfig | PatchConfig, samples: int, iterations: int, horizon: int, known: int | None = None
-) -> Flops:
+def flops_per_plan(config: ModelConfig, samples: int, iterations: int, horizon: int, known: int | None = None) -> Flops:
     """What the model's fast rollout executes in a search: `samples` rollouts in each of `iterations`.
 
     Args:
-        config: of the model.
+        config: of the model; it has one camera and no vectors.
         samples: candidates per iteration.
         iterations: of the search.
         horizon: blocks of a candidate.
@@ -49,7 +47,7 @@ def flops_per_plan(
     return shared_flops(config, known, horizon) + candidate_flops(config, known, horizon) * (samples * iterations)
 
 
-def candidate_flops(config: ModelConfig | PatchConfig, known: int, horizon: int) -> Flops:
+def candidate_flops(config: ModelConfig, known: int, horizon: int) -> Flops:
     """One candidate in the fast rollout, from `known` frames on."""
     sizes = Sizes.of(config)
     total = Flops(2 * (horizon * (sizes.merged_action + sizes.out) + (horizon - 1) * sizes.into))
@@ -58,7 +56,7 @@ def candidate_flops(config: ModelConfig | PatchConfig, known: int, horizon: int)
     return total
 
 
-def shared_flops(config: ModelConfig | PatchConfig, known: int, horizon: int) -> Flops:
+def shared_flops(config: ModelConfig, known: int, horizon: int) -> Flops:
     """What the fast rollout does once for all candidates: the frames before the newest, wherever they come to stand."""
     sizes, past = Sizes.of(config), known - 1
     total = Flops(2 * (past * sizes.merged_action + known * sizes.into))
@@ -68,15 +66,17 @@ def shared_flops(config: ModelConfig | PatchConfig, known: int, horizon: int) ->
     return total
 
 
-def reference_flops(config: ModelConfig | PatchConfig, known: int, horizon: int) -> Flops:
+def reference_flops(config: ModelConfig, known: int, horizon: int) -> Flops:
     """One candidate in the model's own `rollout`: every frame of every window, in every layer."""
-    sizes, is_patch = Sizes.of(config), isinstance(config, PatchConfig)
+    sizes = Sizes.of(config)
     total = Flops(2 * (known - 1 + horizon) * sizes.action)
     for step in range(horizon):
         window = min(config.history, known + step)
-        pairs = window * (window + 1) // 2 if is_patch else window**2  # of frames; the causal kernel masks the rest
+        pairs = (
+            window**2 if sizes.is_single else window * (window + 1) // 2
+        )  # of frames; the causal kernel masks the rest
         total += Flops(2 * window * sizes.depth * sizes.frame, 2 * pairs * sizes.depth * sizes.attention)
-        total += Flops(2 * (window * (sizes.into + sizes.out) if is_patch else sizes.out))
+        total += Flops(2 * (window * sizes.into + sizes.out))
     return total
 
 
@@ -92,7 +92,7 @@ class Sizes:
         into, out: of one frame before and after the layers.
         action: of one action, with the modulations of all layers.
         merged_action: the same with the action encoder's first two layers merged.
-        is_pooled: whether a frame is one token, whose attention to itself alone costs nothing.
+        is_single: whether a frame is one token, whose attention to itself alone costs nothing.
     """
 
     depth: int
@@ -103,19 +103,18 @@ class Sizes:
     out: int
     action: int
     merged_action: int
-    is_pooled: bool
+    is_single: bool
 
     @classmethod
-    def of(cls, config: ModelConfig | PatchConfig) -> Sizes:
+    def of(cls, config: ModelConfig) -> Sizes:
         """The parts of this model."""
         predictor = config.predictor
         inner = predictor.heads * predictor.head_dim
-        if isinstance(config, PatchConfig):
-            width, tokens, features = config.width, config.tokens, config.action_dim
-            into = out = tokens * width * config.encoder.width
-        else:
-            width, tokens, features = config.embedding_dim, 1, config.action_features or config.action_dim
-            into, out = 0, 2 * width * config.projector_dim
+        width, tokens, features = config.width, config.tokens_per_frame, config.action_features or config.action_dim
+        into = 0 if width == config.embedding_dim else config.embedding_dim * width
+        out = width * config.embedding_dim
+        if config.tokens == "cls":
+            out = width * config.projector_dim + config.projector_dim * config.embedding_dim
         hidden = ACTION_MLP_RATIO * width
         modulated = hidden * width + predictor.depth * 6 * width**2
         return cls(
@@ -123,11 +122,11 @@ class Sizes:
             query=tokens * width * inner,
             mlp=tokens * width * (inner + 2 * predictor.mlp_dim),
             attention=2 * inner * tokens**2,
-            into=into,
-            out=out,
+            into=tokens * into,
+            out=tokens * out,
             action=config.action_dim * features + features * hidden + modulated,
             merged_action=config.action_dim * hidden + modulated,
-            is_pooled=tokens == 1 and not isinstance(config, PatchConfig),
+            is_single=tokens == 1,
         )
 
     @property
@@ -138,7 +137,7 @@ class Sizes:
     def layers(self, computed: int, seen: int) -> Flops:
         """The newest `computed` of `seen` frames through all layers, of which the last does only the newest."""
         last = self.query + 2 * computed * self.query + self.mlp
-        keys = [number for number in range(seen - computed + 1, seen + 1) if number > 1 or not self.is_pooled]
+        keys = [number for number in range(seen - computed + 1, seen + 1) if number > 1 or not self.is_single]
         newest = keys[-1] if keys else 0
         return Flops(
             2 * ((self.depth - 1) * computed * self.frame + last),

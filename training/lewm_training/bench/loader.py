@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -12,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lewm_ros.config import InputsConfig
 from lewm_training.data import DatasetError, EpisodeDataset
-from lewm_training.data.windows import WindowReader
+from lewm_training.data.windows import InputReader, WindowReader
 from lewm_training.judge.machine import describe
-from lewm_training.learn.action_statistics import action_space_of
+from lewm_training.learn.statistics import action_space_of, input_spec_of
 
 WARM_SHARE = 0.25
 """Of the machine's memory: how much of the file the warm measurement reads."""
@@ -39,17 +41,20 @@ def bench_loader(
         seed: of the draws.
 
     Raises:
-        DatasetError: there are no two batches of windows.
+        DatasetError: there are no two batches of windows, or the dataset does not say what its actions are.
     """
     dataset = EpisodeDataset.open(path)
     episodes = np.arange(len(dataset.lengths))
     starts = dataset.window_starts(episodes, (frames - 1) * action_block + 1)
     if len(starts) < 2 * batch_size:
         raise DatasetError(f"{path}: has {len(starts)} windows, fewer than two batches of {batch_size}")
-    reader = WindowReader(dataset, action_space_of(dataset, episodes, action_block), torch.device("cpu"))
+    # Frames are read as they are: a model of their size takes in all cameras.
+    inputs = input_spec_of(InputsConfig(), min(dataset.pixels.shape[1:3]), dataset, episodes)
+    actions = action_space_of(dataset, episodes, action_block)
+    reader = WindowReader(InputReader(dataset, inputs), actions, torch.device("cpu"))
     rng = np.random.default_rng(seed)
     rng.shuffle(starts)
-    frame_bytes = int(np.prod(dataset.pixels.shape[1:]))
+    frame_bytes = _frame_bytes(dataset)
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
     _drop_from_cache(path)
@@ -57,7 +62,8 @@ def bench_loader(
 
     rows = min(len(dataset.pixels), int(WARM_SHARE * memory_bytes / frame_bytes))
     for first in tqdm(range(0, rows, batch_size), desc="warm up", leave=False):
-        dataset.pixels[first : min(first + batch_size, rows)]
+        for camera in dataset.frames.values():
+            camera[first : min(first + batch_size, rows)]
     near = rng.choice(starts[starts < rows - frames * action_block], len(starts))
     warm = _read(reader, near, frames, batch_size, seconds, "warm")
     return {
@@ -65,7 +71,7 @@ def bench_loader(
         "warm": warm,
         "file_bytes": path.stat().st_size,
         "memory_bytes": memory_bytes,
-        "window": {"frames": frames, "action_block": action_block, "pixels": list(dataset.pixels.shape[1:])},
+        "window": {"frames": frames, "action_block": action_block, "pixels": _shapes(dataset)},
         "batch_size": batch_size,
         **describe(torch.device("cpu")),
     }
@@ -89,9 +95,19 @@ def _read(
     return {
         "windows_per_s": round(windows / elapsed_s),
         "windows": windows,
-        "mb_per_s": round(windows * frames * reader.dataset.pixels[0].nbytes / elapsed_s / 1e6),
+        "mb_per_s": round(windows * frames * _frame_bytes(reader.dataset) / elapsed_s / 1e6),
         "cores_used": round((time.process_time() - cpu_begun_s) / elapsed_s, 2),
     }
+
+
+def _shapes(dataset: EpisodeDataset) -> dict[str, list[int]]:
+    """Height, width and channels of every camera's frames."""
+    return {name: list(camera.shape[1:]) for name, camera in dataset.frames.items()}
+
+
+def _frame_bytes(dataset: EpisodeDataset) -> int:
+    """Of the frames of all cameras at one control step."""
+    return sum(math.prod(shape) for shape in _shapes(dataset).values())
 
 
 def _drop_from_cache(path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lewm_ros.config import ConfigError
+from lewm_ros.model.checkpoint import load_checkpoint
 from lewm_training.bench.camera import Stream, transport_environment, watch_camera
 from lewm_training.judge.processes import run_nodes
 
@@ -21,7 +23,15 @@ def bench_node(checkpoint: str, stream: Stream, setting: str, frames: int, rate_
         setting: of Fast DDS, see `transport_environment`.
         frames: how many; the node's percentiles are of its newest 200.
         rate_hz: how many per second.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        ConfigError: it takes more than the frames of one camera.
     """
+    inputs = load_checkpoint(checkpoint).inputs
+    names = [item.name for item in (*inputs.cameras, *inputs.vectors)]
+    if len(names) > 1:
+        raise ConfigError(f"checkpoint {checkpoint}: takes {', '.join(names)}; only one camera is sent here")
     transport = "compressed" if stream.compressed else "raw"
     parameters = {"encoder_node": {"checkpoint": checkpoint, "device": "cpu", "image_transport": transport}}
     environment = transport_environment(setting)

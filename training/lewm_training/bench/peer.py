@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lewm_ros.config import PlannerConfig, UserError
+from lewm_ros.config import UserError
 from lewm_ros.model import LeWorldModel
+from lewm_ros.planning import PlannerConfig
 from lewm_training.data.formats.released import installed_transformers
 from lewm_training.data.formats.released_names import to_released
 
@@ -36,7 +37,16 @@ def peer_module(name: str) -> types.ModuleType:
 
 
 def peer_model(model: LeWorldModel) -> nn.Module:
-    """The reference LeWM with the predictor of `model`; frames come in as embeddings, so its encoder is left out."""
+    """The reference LeWM with the predictor of `model`; frames come in as embeddings, so its encoder is left out.
+
+    Raises:
+        UserError: the reference is not installed, or has no such model.
+    """
+    if (model.tokens, model.config.embedding_dim) != (1, model.config.width):
+        raise UserError(
+            f"{PEER} has states of one token, as wide as its predictor; this model's have {model.tokens} of "
+            f"{model.config.embedding_dim}, its predictor {model.config.width}"
+        )
     module, config = peer_module("wm.lewm.module"), model.config
     width, predictor = config.embedding_dim, config.predictor
     weights = to_released(model.state_dict())
@@ -117,14 +127,14 @@ def peer_sizes(config: PlannerConfig) -> dict[str, int]:
 
 
 def peer_plan(solver: Any, z: Tensor, goal: Tensor) -> Tensor:
-    """The blocks (T, A) that the solver finds from embeddings (H, D) towards a goal (D,)."""
+    """The blocks (T, A) that the solver finds from states (H, 1, D) towards a goal (1, D)."""
     with contextlib.redirect_stdout(io.StringIO()):
         return solver.solve(_information(z, goal))["actions"][0]
 
 
 @torch.no_grad()
 def peer_costs(peer: nn.Module, z: Tensor, goal: Tensor, plans: Tensor) -> Tensor:
-    """The reference's costs (1, S) of plans (1, S, T, A) from embeddings (H, D) towards a goal (D,)."""
+    """The reference's costs (1, S) of plans (1, S, T, A) from states (H, 1, D) towards a goal (1, D)."""
     samples = plans.shape[1]
     information = {
         name: tensor.unsqueeze(1).expand(1, samples, *tensor.shape[1:])
@@ -137,6 +147,6 @@ def _information(z: Tensor, goal: Tensor) -> dict[str, Tensor]:
     return {
         "pixels": torch.zeros(1, len(z), 1),  # its shape tells how many frames there are
         "goal": torch.zeros(1, 1, 1),
-        "emb": z.unsqueeze(0),
-        "goal_emb": goal[None, None],
+        "emb": z.transpose(0, 1),
+        "goal_emb": goal[None],
     }

@@ -1,12 +1,12 @@
-"""Time to a plan as good as the reference's, on rendered problems of a trained checkpoint."""
+"""Time to a plan as good as the reference's, on problems of a trained checkpoint's task."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lewm_ros.config import PlannerConfig
 from lewm_ros.model.checkpoint import Checkpoint
-from lewm_ros.model.pixels import normalise_pixels
-from lewm_ros.planning.search import Problem, Search
+from lewm_ros.planning import PlannerConfig
+from lewm_ros.planning.search import PlanningProblem, Search
 from lewm_ros.planning.solver import Deadline
-from lewm_ros.sim import SimArm, draw_problems, make_task
 from lewm_training.bench.paper import PAPER_SEARCH, final_distance
 from lewm_training.bench.peer import peer_model, peer_plan, peer_sizes, peer_solver
+from lewm_training.judge.evaluate import environment_for
 from lewm_training.judge.machine import time_calls
 
 FAST = PlannerConfig(
@@ -32,8 +31,8 @@ FAST = PlannerConfig(
 MOST_ITERATIONS = 20
 
 
-def bench_same_quality(checkpoint: Checkpoint, problems: int, seed: int) -> dict[str, Any]:
-    """Time to a plan that costs no more than the reference's 300 x 30 CEM plan, on rendered reach problems.
+def bench_same_quality(checkpoint: Checkpoint, task: str, problems: int, seed: int) -> dict[str, Any]:
+    """Time to a plan that costs no more than the reference's 300 x 30 CEM plan, on problems of a task.
 
     Both start from one frame and judge by the latent distance to the goal at the last step, scored in fp32 by the
     model's own rollout. The reference knows no action bounds; this planner keeps to them. Its time is that of the
@@ -43,7 +42,7 @@ def bench_same_quality(checkpoint: Checkpoint, problems: int, seed: int) -> dict
     peer = peer_model(model)
     solver = peer_solver("CEMSolver", peer, space.block_dim, PAPER_SEARCH.horizon, seed, **peer_sizes(PAPER_SEARCH))
     rows = []
-    pairs = planning_problems(checkpoint, problems, seed)
+    pairs = planning_problems(checkpoint, task, problems, seed)
     for z, goal in tqdm(pairs, desc="same quality", unit="problem"):
         started_s = time.perf_counter()
         peer_blocks = peer_plan(solver, z.unsqueeze(0), goal)
@@ -61,45 +60,31 @@ def bench_same_quality(checkpoint: Checkpoint, problems: int, seed: int) -> dict
     }
 
 
-@torch.inference_mode()
-def planning_problems(checkpoint: Checkpoint, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Embeddings (D,) of the start and the goal view of so many reach problems."""
-    model = checkpoint.model
-    task = make_task("reach")
-    arm = SimArm(checkpoint.action_space.control_hz, model.config.encoder.image_size)
-    frames = []
-    for problem in itertools.islice(draw_problems(task, arm, seed), count):
-        task.start(arm, problem)
-        start = arm.render().copy()
-        task.show_goal(arm, problem)
-        frames.append((start, arm.render().copy()))
-    arm.close()
-    device = next(model.parameters()).device
-    views = torch.from_numpy(np.array(frames)).flatten(0, 1).to(device)
-    z = torch.cat([model.encode(normalise_pixels(chunk)) for chunk in views.split(64)]).unflatten(0, (-1, 2))
-    return [(start.clone(), goal.clone()) for start, goal in z]
+def planning_problems(checkpoint: Checkpoint, task: str, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """The state (K, D) at the start and what the goal has of one (Kg, D), of so many problems of a task."""
+    environment, pairs = environment_for(checkpoint, task), []
+    try:
+        for problem in islice(environment.problems(seed), count):
+            environment.reset(problem)
+            start, goal = environment.observe(), environment.goals()[-1]
+            pairs.append((checkpoint.encode(start).clone(), checkpoint.encode_goal(goal).clone()))
+    finally:
+        environment.close()
+    return pairs
 
 
 def _time_to(checkpoint: Checkpoint, z: Tensor, goal: Tensor, cost: float, seed: int) -> dict[str, Any]:
     """Seconds of the first search, by number of iterations, whose plan costs no more; None if none does."""
-    model, space = checkpoint.model, checkpoint.action_space
-    device = z.device
-    problem = Problem(
+    model, size, device = checkpoint.model, checkpoint.action_space.block_dim, z.device
+    problem = PlanningProblem(
         z=z.unsqueeze(0),
-        past_actions=torch.zeros(0, space.block_dim, device=device),
+        past_actions=torch.zeros(0, size, device=device),
         under_way=None,
         goal=goal,
-        start=torch.zeros(FAST.horizon, space.block_dim, device=device),
+        start=torch.zeros(FAST.horizon, size, device=device),
     )
     for iterations in range(1, MOST_ITERATIONS + 1):
-        search = Search(
-            model.planning_model(FAST.precision),
-            replace(FAST, iterations=iterations),
-            space,
-            model.config.history,
-            device,
-            checkpoint.proposal,
-        )
+        search = Search(checkpoint, replace(FAST, iterations=iterations))
         generator = torch.Generator(device).manual_seed(seed)
         with torch.no_grad():
             found = search(problem, generator, Deadline())

@@ -11,9 +11,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lewm_ros.model import LeWorldModel
+from lewm_ros.model import LeWorldModel, Rollout
 from lewm_training.bench.flops import flops_per_plan, reference_flops
-from lewm_training.bench.paper import DTYPES, PAPER_SEARCH, final_distance, paper_model, plan_from
+from lewm_training.bench.paper import (
+    DTYPES,
+    PAPER_SEARCH,
+    final_distance,
+    paper_model,
+    plan_from,
+    random_states,
+)
 from lewm_training.bench.peer import peer_costs, peer_model, peer_plan, peer_sizes, peer_solver
 from lewm_training.judge.machine import matmul_rate, time_calls
 
@@ -29,7 +36,7 @@ def bench_same_work(device: torch.device, repeats: int, seed: int, with_peer: bo
     """
     model = paper_model(seed).to(device)
     generator = torch.Generator().manual_seed(seed)
-    z, goal = (torch.randn(1, 192, generator=generator).to(device) for _ in range(2))
+    z, goal = (random_states(model.config, 1, generator, device) for _ in range(2))
     flops = flops_per_plan(
         model.config, PAPER_SEARCH.samples, PAPER_SEARCH.iterations, PAPER_SEARCH.horizon, known=1
     ).total
@@ -48,7 +55,9 @@ def bench_same_work(device: torch.device, repeats: int, seed: int, with_peer: bo
     if with_peer:
         peer = peer_model(model)
         for name in ("CEMSolver", "ICEMSolver"):
-            solver = peer_solver(name, peer, 35, PAPER_SEARCH.horizon, seed, **peer_sizes(PAPER_SEARCH))
+            solver = peer_solver(
+                name, peer, model.config.action_dim, PAPER_SEARCH.horizon, seed, **peer_sizes(PAPER_SEARCH)
+            )
             seconds = time_calls(partial(peer_plan, solver, z, goal[0]), repeats, device, name, warm_up=0)
             planners[f"stable-worldmodel {name}"] = _row(seconds, peer_flops, rates["fp32"])
         for row in planners.values():
@@ -65,14 +74,15 @@ def _cost_difference(
     model: LeWorldModel, peer: torch.nn.Module, z: Tensor, goal: Tensor, generator: torch.Generator
 ) -> dict[str, float]:
     """Largest relative difference between costs of this rollout and of the reference's, over the same plans."""
-    plans = torch.randn(1, PAPER_SEARCH.samples, PAPER_SEARCH.horizon, 35, generator=generator).to(z.device)
+    size = model.config.action_dim
+    plans = torch.randn(1, PAPER_SEARCH.samples, PAPER_SEARCH.horizon, size, generator=generator).to(z.device)
     theirs = peer_costs(peer, z, goal, plans)[0]
-    past = plans.new_zeros(1, 0, 35)
+    past = plans.new_zeros(1, 0, size)
     figures = {}
     for precision in DTYPES:
         with torch.no_grad():
-            after = model.planning_model(precision).start(z.unsqueeze(0), past)(plans)[0, :, -1]
-        ours = (after - goal).square().sum(-1)  # the reference adds up over dimensions
+            after = Rollout(model, precision).start(z.unsqueeze(0), past)(plans)[0, :, -1]
+        ours = (after - goal).square().sum((-2, -1))  # the reference adds up over dimensions
         figures[f"{precision}_cost_difference"] = float(((ours - theirs) / theirs).abs().max())
     return figures
 
@@ -83,7 +93,7 @@ def _precision_ratio(model: LeWorldModel, seed: int, problems: int = 8) -> dict[
     device = next(model.parameters()).device
     ratios = []
     for _ in tqdm(range(problems), desc="precision", leave=False):
-        z, goal = (torch.randn(1, 192, generator=generator).to(device) for _ in range(2))
+        z, goal = (random_states(model.config, 1, generator, device) for _ in range(2))
         costs = [
             final_distance(
                 model, z[0], goal[0], plan_from(model, replace(PAPER_SEARCH, precision=p), z, goal[0], seed).blocks[0]

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from tqdm import tqdm
 
-from lewm_training.bench.paper import PAPER_SEARCH, paper_model, search_from
+from lewm_training.bench.paper import PAPER_SEARCH, paper_model, random_states, search_from
 from lewm_training.judge.machine import time_calls
 
 
@@ -32,8 +32,8 @@ def bench_scaling(device: torch.device, seed: int) -> dict[str, list[dict[str, f
             config = base if name in ("history", "problems") else replace(base, **{name: value})
             model = paper_model(seed, history).to(device)
             generator = torch.Generator().manual_seed(seed)
-            z = torch.randn(batch, history, 192, generator=generator).to(device)
-            goal = torch.randn(192, generator=generator).to(device)
+            z = random_states(model.config, batch * history, generator, device).unflatten(0, (batch, history))
+            goal = random_states(model.config, 1, generator, device)[0]
             call = partial(search_from, model, config, z, goal, seed)
             seconds = min(time_calls(call, 3, device, name, warm_up=1))
             figures[name].append({"value": value, "plan_s": seconds, "peak_mb": _peak_mb(call, device)})

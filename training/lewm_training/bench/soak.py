@@ -16,12 +16,10 @@ import torch
 from tqdm import tqdm
 
 from lewm_ros.model.checkpoint import load_checkpoint
-from lewm_ros.sim import make_task
-from lewm_training.judge.goals import age_parameters, simulator_parameters
+from lewm_training.judge.goals import planner_parameters_for, simulator_parameters
 from lewm_training.judge.machine import describe
 from lewm_training.judge.processes import NODES, ProcessError, last_words, run_nodes, start, stop
 
-TASK = "reach"
 GOAL_PERIOD_S = 15.0
 SAMPLED_EVERY_S = 5.0
 START_S = 60.0
@@ -30,11 +28,12 @@ WARM_UP_FRACTION, LONGEST_WARM_UP_S = 0.2, 300.0
 Line = dict[str, Any]
 
 
-def bench_soak(checkpoint: str, minutes: float, seed: int) -> dict[str, Any]:
+def bench_soak(checkpoint: str, task: str, minutes: float, seed: int) -> dict[str, Any]:
     """Run simulated arm, encoder and planner in real time, with a new goal every `GOAL_PERIOD_S`.
 
     Args:
         checkpoint: `default` or a path.
+        task: one of the simulated arm's.
         minutes: how long the arm is driven.
         seed: of goals and search.
 
@@ -42,7 +41,8 @@ def bench_soak(checkpoint: str, minutes: float, seed: int) -> dict[str, Any]:
         see `report`.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used, or no arm here carries out its actions.
+        CheckpointError: the checkpoint cannot be used.
+        ConfigError: it is no task of the simulated arm, or not one for the checkpoint.
         ProcessError: a node ended, or the arm never began to move.
     """
     loaded = load_checkpoint(checkpoint)
@@ -54,9 +54,9 @@ def bench_soak(checkpoint: str, minutes: float, seed: int) -> dict[str, Any]:
         parameters = {
             "encoder_node": shared,
             "planner_node": shared
-            | age_parameters(loaded.action_space)
+            | planner_parameters_for(loaded.action_space)
             | {"seed": seed, "enable_on_activate": True, "trace_file": str(trace)},
-            "sim_node": simulator_parameters(loaded) | {"task": TASK, "seed": seed, "goal_period_s": GOAL_PERIOD_S},
+            "sim_node": simulator_parameters(loaded, task) | {"seed": seed, "goal_period_s": GOAL_PERIOD_S},
         }
         with run_nodes(parameters, folder) as nodes:
             command = [sys.executable, "-m", "lewm_ros.nodes.tools.diagnostics_log", "--out", str(log)]
@@ -69,16 +69,16 @@ def bench_soak(checkpoint: str, minutes: float, seed: int) -> dict[str, Any]:
         lines = [line for line in map(json.loads, log.read_text().splitlines()) if line["time_s"] >= began_s]
         plans = json.loads(trace.read_text())
     return {
-        "task": TASK,
+        "task": task,
         "checkpoint": checkpoint,
         "seed": seed,
-        **report(lines, memory_mb, plans, minutes, make_task(TASK).success_m),
+        **report(lines, memory_mb, plans, minutes),
         **describe(torch.device("cpu")),
     }
 
 
 def report(
-    lines: list[Line], memory_mb: dict[str, list[float]], plans: dict[str, Any], minutes: float, success_m: float
+    lines: list[Line], memory_mb: dict[str, list[float]], plans: dict[str, Any], minutes: float
 ) -> dict[str, Any]:
     """What the diagnostics, the samples of memory and the planner's trace say.
 
@@ -87,14 +87,13 @@ def report(
         memory_mb: resident memory per node, evenly spaced in time.
         plans: the planner's `trace_file`.
         minutes: how long it took.
-        success_m: largest distance at the end of a goal's time that counts as reached.
     """
     planner = [line for line in lines if line["name"] == "planner_node"]
     figures = planner[-1]["values"]
     cycles, missed = int(figures["cycles"]), int(figures["missed_cycles"])
     # From where a node's memory is after the warm-up to the most that it ever is afterwards.
     warm = round(min(WARM_UP_FRACTION, LONGEST_WARM_UP_S / (60.0 * minutes)) * len(next(iter(memory_mb.values()))))
-    finals_m = final_distances_m(line["values"] for line in lines if line["name"] == "sim_node")
+    solved = solved_at_end(line["values"] for line in lines if line["name"] == "sim_node")
     slipped = [float(line["values"]["slipped_s"]) for line in lines if line["name"] == "sim_node"]
     return {
         "minutes": minutes,
@@ -110,8 +109,8 @@ def report(
         "memory_growth_percent": {
             name: round(100.0 * (max(samples[warm:]) / samples[warm] - 1.0), 2) for name, samples in memory_mb.items()
         },
-        "goals": len(finals_m),
-        "goals_reached": sum(distance_m <= success_m for distance_m in finals_m),
+        "goals": len(solved),
+        "goals_reached": sum(solved),
         "simulated_time_slipped_s": slipped[-1] - slipped[0],
         "clamps": int(figures["clamps"]),
         "memory_mb": memory_mb,
@@ -119,12 +118,12 @@ def report(
     }
 
 
-def final_distances_m(values: Iterable[dict[str, str]]) -> list[float]:
-    """The last distance known of every goal whose whole time was seen, from the simulator's diagnostics."""
-    last_m: dict[int, float] = {}
+def solved_at_end(values: Iterable[dict[str, str]]) -> list[bool]:
+    """What was last known of every goal whose whole time was seen, from the simulator's diagnostics."""
+    last: dict[int, bool] = {}
     for value in values:
-        last_m[int(value["problem"])] = float(value["distance_m"])
-    return list(last_m.values())[1:-1]
+        last[int(value["problem"])] = value["solved"] == "True"
+    return list(last.values())[1:-1]
 
 
 def _running(line: Line) -> bool:

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
-from lewm_ros.config import EncoderConfig, PatchConfig
-from lewm_ros.model.patch import PatchWorldModel
+from lewm_ros.model import LeWorldModel
 from lewm_training.bench.flops import flops_per_plan
-from lewm_training.bench.paper import DTYPES, PAPER_SEARCH, paper_model, plan_from
+from lewm_training.bench.paper import DTYPES, PAPER_SEARCH, PATCHES, paper_model, plan_from, random_states
 from lewm_training.judge.machine import time_calls
 
 SEARCH = replace(PAPER_SEARCH, samples=16, iterations=2, elites=4)
@@ -20,28 +19,23 @@ SEARCH = replace(PAPER_SEARCH, samples=16, iterations=2, elites=4)
 
 def bench_tokens(device: torch.device, seed: int) -> dict[str, Any]:
     """One CLS vector per frame against 256 patch tokens: same predictor sizes, planner, samples and precision."""
-    model, patch_config = paper_model(seed).to(device), PatchConfig(encoder=EncoderConfig(image_size=224))
-    patch = PatchWorldModel(patch_config).eval().to(device)
+    models = {"cls": paper_model(seed).to(device), "patch": LeWorldModel(PATCHES).eval().to(device)}
     generator = torch.Generator().manual_seed(seed)
     figures: dict[str, Any] = {
-        "tokens_per_frame": patch_config.tokens,
+        "tokens_per_frame": PATCHES.tokens_per_frame,
         "samples": SEARCH.samples,
         "iterations": SEARCH.iterations,
         "horizon": SEARCH.horizon,
     }
+    sizes = (SEARCH.samples, SEARCH.iterations, SEARCH.horizon)
+    flops = {name: flops_per_plan(model.config, *sizes, known=1).total for name, model in models.items()}
     for precision in DTYPES:
-        config = replace(SEARCH, precision=precision)
-        seconds = {}
-        for name, world, width in (("cls", model, 192), ("patch", patch, patch_config.tokens * 192)):
-            z, goal = (torch.randn(1, width, generator=generator).to(device) for _ in range(2))
+        config, seconds = replace(SEARCH, precision=precision), {}
+        for name, model in models.items():
+            z, goal = (random_states(model.config, 1, generator, device) for _ in range(2))
+            call = partial(plan_from, model, config, z, goal[0], seed)
             repeats = 5 if name == "cls" else 1
-            call = partial(plan_from, world, config, z, goal[0], seed)
             seconds[name] = min(time_calls(call, repeats, device, f"{name} tokens", warm_up=1))
-        sizes = (config.samples, config.iterations, config.horizon)
-        flops = {
-            name: flops_per_plan(world.config, *sizes, known=1).total
-            for name, world in (("cls", model), ("patch", patch))
-        }
         figures[precision] = {
             "cls_s": seconds["cls"],
             "patch_s": seconds["patch"],

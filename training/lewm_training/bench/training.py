@@ -91,11 +91,12 @@ def _own_step(model: LeWorldModel, config: TrainConfig, pixels: Tensor, actions:
     objective = Objective(model, config).to(pixels.device)
     optimizer = make_optimizer(model, config)
     directions = torch.Generator().manual_seed(0)
+    inputs = {camera.name: pixels for camera in model.inputs.cameras}
 
     def step() -> float:
         with _autocast(config, pixels.device):
             drawn = objective.sigreg.draw_directions(config.model.embedding_dim, directions)
-            loss = objective(pixels, actions, drawn)["loss"]
+            loss = objective(inputs, actions, drawn)["loss"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)

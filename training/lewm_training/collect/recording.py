@@ -1,31 +1,27 @@
-"""Record episodes of the simulated arm, in parallel."""
+"""Record episodes of an environment, in parallel."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lewm_ros.robot.arm import PANDA, Array
-from lewm_ros.sim import Problem, SimArm, apply_action, make_task
-from lewm_training.collect.experts import Expert, PickPlaceExpert, PushExpert
-from lewm_training.collect.exploration import ANCHORS, KINDS, Explorer
+from lewm_ros.config import to_mapping
+from lewm_ros.environments import Environment, make_environment
+from lewm_ros.environments.environment import EnvironmentGone, check_observation, check_score
 from lewm_training.collect.workers import Spread
 from lewm_training.data import merge_episodes, write_episode
+from lewm_training.data.spec import camera_columns
 from lewm_training.data.writing import parts_folder
 
-JOINT_DELTA_LIMIT_RAD = (0.05,) * 7
-"""Largest change per control step: 1 rad/s at 20 Hz, under half of the Panda's velocity limits."""
-
-EE_DELTA_LIMIT = (0.02,) * 3 + (0.08,) * 3 + (1.0,)
-"""Largest twist per control step (0.4 m/s and 1.6 rad/s at 20 Hz) and gripper command."""
+ATTEMPTS = 3
+"""At an episode whose environment is gone before its end, as when its process was killed."""
 
 
 @dataclass(frozen=True)
@@ -33,145 +29,119 @@ class CollectConfig:
     """What to record. An episode's generator is seeded with (seed, crc32 of 'collect', episode number).
 
     Args:
-        steps: control steps per episode; None: the task's own number.
-        noise: largest noise of a scripted expert, as a share of the action limit; each episode draws its own.
+        task: name of an environment.
+        episodes: how many.
+        steps: control steps per episode; None: the environment's own number.
+        cameras: names; empty: the environment's choice.
+        image_size: height and width of the frames, pixels.
+        control_hz: None: the environment's own rate.
+        action_space: name of one that the environment has; empty: its choice.
+        seed: of everything random.
     """
 
     task: str = "reach"
     episodes: int = 1000
     steps: int | None = None
+    cameras: tuple[str, ...] = ()
     image_size: int = 96
-    control_hz: float = 20.0
+    control_hz: float | None = None
+    action_space: str = ""
     seed: int = 0
-    noise: float = 0.2
 
-
-class Behaviour(Protocol):
-    """What moves the arm while an episode is recorded."""
-
-    def act(self, arm: SimArm) -> Array:
-        """The next action (7,), within the limit."""
-        ...
-
-
-@dataclass(frozen=True)
-class Scene:
-    """An episode about to begin: the arm and the cube stand at their start."""
-
-    behaviour: Behaviour
-    notes: dict[str, Any]
-    problem: Problem | None = None
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a task is recorded: in which action space, for how many control steps, and how an episode is set up."""
-
-    action_space: str
-    limit: tuple[float, ...]
-    steps: int
-    begin: Callable[[CollectConfig, SimArm, int, np.random.Generator], Scene]
-
-
-def _explore(config: CollectConfig, arm: SimArm, number: int, rng: np.random.Generator) -> Scene:
-    kind = KINDS[number % len(KINDS)]
-    explorer = Explorer(kind, np.asarray(JOINT_DELTA_LIMIT_RAD), rng)
-    anchor = number // len(KINDS) % ANCHORS if kind == "wrist" else None
-    arm.reset(explorer.start_rad(arm, anchor))
-    return Scene(explorer, {"kind": kind, "anchor": anchor})
-
-
-def _demonstrate(
-    expert: type[Expert], config: CollectConfig, arm: SimArm, number: int, rng: np.random.Generator
-) -> Scene:
-    task = make_task(config.task)
-    problem = task.sample(arm, rng)
-    task.start(arm, problem)
-    noise = rng.uniform(0.0, config.noise)
-    behaviour = expert(problem, np.asarray(EE_DELTA_LIMIT), rng, noise)
-    return Scene(behaviour, {"kind": "expert", "noise": noise}, problem)
-
-
-RECIPES = {
-    "reach": Recipe("joint_delta", JOINT_DELTA_LIMIT_RAD, 100, _explore),
-    "push": Recipe("ee_delta", EE_DELTA_LIMIT, 120, partial(_demonstrate, PushExpert)),
-    "pick_place": Recipe("ee_delta", EE_DELTA_LIMIT, 120, partial(_demonstrate, PickPlaceExpert)),
-}
+    def environment(self) -> Environment:
+        """What is recorded; see `make_environment` for the errors."""
+        options = {"cameras": self.cameras, "control_hz": self.control_hz, "action_space": self.action_space}
+        given = {name: value for name, value in options.items() if value}
+        return make_environment(self.task, image_size=self.image_size, **given)
 
 
 @lru_cache(maxsize=1)
-def _arm(task: str, control_hz: float, image_size: int) -> SimArm:
-    """The process's arm: a rendering context is costly to make and is kept from episode to episode."""
-    return SimArm(control_hz, image_size, cube=make_task(task).needs_cube)
+def _environment(config: CollectConfig) -> Environment:
+    """The process's environment: it is costly to make, and is kept from episode to episode."""
+    return config.environment()
 
 
-def record_episode(config: CollectConfig, number: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Simulate one episode: its columns and its notes."""
+class Recorded(NamedTuple):
+    """An episode's columns and notes, and why it was begun anew, if it was."""
+
+    columns: dict[str, NDArray[Any]]
+    notes: dict[str, Any]
+    restarts: tuple[str, ...]
+
+
+def record_episode(config: CollectConfig, number: int) -> Recorded:
+    """Record one episode; if the environment is gone, make another one and begin anew.
+
+    Raises:
+        EnvironmentFailure: the environment gives something else than it says, or is gone again and again.
+    """
+    restarts: list[str] = []
+    while True:
+        try:
+            return Recorded(*_record(config, number), tuple(restarts))
+        except EnvironmentGone as gone:
+            _environment.cache_clear()
+            restarts.append(f"episode {number}: {gone}")
+            if len(restarts) == ATTEMPTS:
+                raise EnvironmentGone(f"{restarts[-1]}; given up after {ATTEMPTS} attempts") from None
+
+
+def _record(config: CollectConfig, number: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     rng = np.random.default_rng([config.seed, zlib.crc32(b"collect"), number])
-    task, recipe = make_task(config.task), RECIPES[config.task]
-    arm = _arm(config.task, config.control_hz, config.image_size)
-    scene = recipe.begin(config, arm, number, rng)
+    environment = _environment(config)
+    recording = environment.record(number, rng)
+    frames = camera_columns(environment.cameras)
     rows: dict[str, list[Any]] = {}
-    for _ in range(config.steps or recipe.steps):
-        action = scene.behaviour.act(arm)
-        for name, value in (observe(arm) | {"action": action.astype(np.float32)}).items():
+    for _ in range(config.steps or recording.steps):
+        observation = check_observation(environment, environment.observe())
+        action = recording.behaviour.act()
+        row = {column: observation.frames[camera] for camera, column in frames.items()}
+        numbers = {**observation.vectors, **environment.labels(), "action": action}
+        row |= {name: np.asarray(value, np.float32) for name, value in numbers.items()}
+        for name, value in row.items():
             rows.setdefault(name, []).append(value)
-        apply_action(arm, recipe.action_space, action)
-    columns = {name: np.stack(values) for name, values in rows.items()}
-    notes = {"number": number} | scene.notes
-    if scene.problem is not None:
-        columns["object_goal"] = np.tile(scene.problem.cube_goal_pose.astype(np.float32), (len(columns["action"]), 1))
-        notes["success"] = task.distance_m(arm, scene.problem) <= task.success_m
-    return columns, notes
-
-
-def observe(arm: SimArm) -> dict[str, NDArray[Any]]:
-    """One row of labels and pixels of the present state."""
-    row = {
-        "pixels": arm.render(),
-        "proprio": arm.positions_rad.astype(np.float32),
-        "joint_velocity": arm.velocities_rad_s.astype(np.float32),
-        "gripper": np.array([arm.gripper_m], dtype=np.float32),
-        "ee_position": arm.tcp_position_m.astype(np.float32),
-        "ee_quaternion": arm.tcp_quaternion.astype(np.float32),
-    }
-    if arm.has_cube:
-        row["object_pose"] = arm.cube_pose.astype(np.float32)
-        row["contact"] = np.array([arm.touches_cube], dtype=np.float32)
-    return row
+        environment.step(action)
+    notes = {"number": number} | recording.notes
+    if recording.problem is not None:
+        notes["success"] = check_score(environment, environment.score()).success
+    return {name: np.stack(values) for name, values in rows.items()}, notes
 
 
 def collect(config: CollectConfig, out: Path, spread: Spread) -> Path:
     """Record all episodes of `config` into the HDF5 file `out`; episodes already recorded are kept.
 
     Finished episodes wait in `OUT.parts/` until all are there, so that an interrupted run can go on. The file does not
-    depend on where they were simulated.
+    depend on where they were recorded.
 
     Args:
         config: what to record.
         out: the file to write.
-        spread: where episodes are simulated.
+        spread: where episodes are recorded.
 
     Raises:
+        ConfigError: there is no such environment.
         OutputError: the file exists, or another process writes it.
         DatasetError: the episodes that wait there were recorded with other settings.
+        EnvironmentFailure: an episode cannot be recorded; finished episodes are kept.
         SpreadError: a worker was lost; finished episodes are kept.
     """
-    recipe = RECIPES[config.task]
-    settings = asdict(config) | {"steps": config.steps or recipe.steps}
+    environment = config.environment()
+    environment.close()
+    settings = asdict(config)
     meta = {
         "config": settings,
-        "action_space": recipe.action_space,
-        "limit": recipe.limit,
-        "joint_names": PANDA.joint_names,
-        "control_hz": config.control_hz,
+        "cameras": camera_columns(environment.cameras),
+        "vectors": {name: list(components) for name, components in environment.vectors.items()},
+        "action_space": to_mapping(environment.action_space),
     }
     with parts_folder(out, {name: value for name, value in settings.items() if name != "episodes"}) as folder:
         parts = [folder / f"{number:06d}.h5" for number in range(config.episodes)]
         left = [number for number, part in enumerate(parts) if not part.exists()]
         episodes = spread(partial(record_episode, config), left)
         bar = {"total": len(parts), "initial": len(parts) - len(left), "unit": "episode"}
-        for number, (columns, notes) in tqdm(episodes, desc=f"collect {config.task}", **bar):
-            write_episode(parts[number], columns, notes)
+        for number, recorded in tqdm(episodes, desc=f"collect {environment.name}", **bar):
+            for reason in recorded.restarts:
+                tqdm.write(f"{reason}; begun anew")
+            write_episode(parts[number], recorded.columns, recorded.notes)
         merge_episodes(parts, out, meta)
     return out

@@ -103,6 +103,10 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="default", help="'default' or a path (default: default)")
 
 
+def add_task(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", default="reach", help="name, or a YAML file that describes one (default reach)")
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", type=device, default="auto", help="auto, cpu or cuda (default auto)")
 
@@ -149,14 +153,6 @@ def with_overrides(mapping: dict[str, Any], overrides: list[str]) -> dict[str, A
             raise CommandError(f"--set {override}: {'.'.join(sections) or 'the configuration'} has no keys")
         section[key] = parse_yaml(value, f"--set {override}")
     return mapping
-
-
-def require_task(name: str) -> None:
-    """Raise CommandError unless the simulator has a task of this name."""
-    from lewm_ros.sim import TASKS
-
-    if name not in TASKS:
-        raise CommandError(f"task '{name}' is unknown; known: {', '.join(TASKS)}")
 
 
 def _within(value: Any, low: float, high: float, text: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from lewm_training.commands.arguments import (
     add_checkpoint,
     add_device,
+    add_task,
     device_of,
     one_or_more_of,
     output_folder,
@@ -25,6 +26,7 @@ PARTS = ("work", "quality", "deadline", "tokens", "scaling")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
+    add_task(parser)
     parser.add_argument(
         "--parts", type=one_or_more_of(PARTS), default=PARTS, help=f"of {','.join(PARTS)} (default: all)"
     )
@@ -60,10 +62,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         work = bench_same_work(device, options.repeats, options.seed, not options.without_peer)
         figures["same_work"] = work
     if "quality" in parts and not options.without_peer:
-        figures["same_quality"] = bench_same_quality(checkpoint, options.problems, options.seed)
+        figures["same_quality"] = bench_same_quality(checkpoint, options.task, options.problems, options.seed)
     if "deadline" in parts:
         config = planner_config(options.planner)
-        figures["deadline_ms"] = bench_deadline(checkpoint, config, options.plans, options.seed)
+        figures["deadline_ms"] = bench_deadline(checkpoint, config, options.task, options.plans, options.seed)
     if "tokens" in parts:
         figures["cls_against_patch_tokens"] = bench_tokens(device, options.seed)
     if "scaling" in parts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lewm_training.commands.arguments import add_checkpoint, number, picture_file
+from lewm_training.commands.arguments import add_checkpoint, add_task, number, picture_file
 
 SHORTEST_MIN, LONGEST_MIN = 0.5, 7.0 * 24.0 * 60.0
 HELP = "Drive the simulated arm over ROS for minutes or hours; look for leaks, missed cycles and old images."
@@ -13,6 +13,7 @@ HELP = "Drive the simulated arm over ROS for minutes or hours; look for leaks, m
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
+    add_task(parser)
     parser.add_argument("--minutes", type=number(SHORTEST_MIN, LONGEST_MIN), default=10.0, help="default 10")
     parser.add_argument("--figure", type=picture_file, metavar="PNG", help="draw memory and latency over time")
 
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     from lewm_training.bench.soak import bench_soak
 
-    return bench_soak(options.checkpoint, options.minutes, options.seed)
+    return bench_soak(options.checkpoint, options.task, options.minutes, options.seed)
 
 
 def draw(options: argparse.Namespace, figures: dict[str, Any]) -> None:

@@ -23,10 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     from lewm_ros.model.checkpoint import load_checkpoint
-    from lewm_training.bench.surprise import FIRST_JUDGED_STEP, STEPS, bench_surprise
+    from lewm_training.bench.surprise_detection import FIRST_JUDGED_STEP, STEPS, bench_surprise
 
     checkpoint = load_checkpoint(options.checkpoint)
-    checkpoint.require_arm()
     if checkpoint.error is None:
         raise CommandError(f"checkpoint '{checkpoint.name}' does not say how its errors are distributed; train it anew")
     if options.disturbed_goals > options.goals:

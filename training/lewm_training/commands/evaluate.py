@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lewm_training.commands.arguments import add_checkpoint, add_device, device_of, positive, require_task
+from lewm_training.commands.arguments import add_checkpoint, add_device, add_task, device_of, positive
 from lewm_training.judge.processes import planner_config
 
 HELP = "Measure the closed loop and the random policy on held-out goals."
@@ -14,7 +14,7 @@ HELP = "Measure the closed loop and the random policy on held-out goals."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
-    parser.add_argument("--task", default="reach", help="default reach")
+    add_task(parser)
     parser.add_argument("--episodes", type=positive, default=50, help="default 50")
     parser.add_argument("--transport", choices=("direct", "ros"), default="direct", help="default direct")
     parser.add_argument("--planner", type=Path, help="YAML of the planner's search (default: the shipped one)")
@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    require_task(options.task)
     if options.transport == "ros":
         from lewm_training.judge.evaluate_ros import evaluate_ros
 

@@ -13,16 +13,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from lewm_ros.model.checkpoint import load_checkpoint
+    from lewm_ros.config import to_mapping
+    from lewm_ros.model.checkpoint import HEADS, load_checkpoint
 
     checkpoint = load_checkpoint(options.checkpoint)
     parameters = sum(p.numel() for p in checkpoint.model.parameters())
     return {
         "checkpoint": checkpoint.identity,
         "parameters": parameters,
-        "model": asdict(checkpoint.model.config),
-        "action_space": asdict(checkpoint.action_space),
+        "state": dict(zip(("tokens", "width"), checkpoint.state_shape, strict=True)),
+        "goal_tokens": len(checkpoint.goal_tokens),
+        "cameras": [camera.name for camera in checkpoint.inputs.cameras],
+        "vectors": {vector.name: list(vector.components) for vector in checkpoint.inputs.vectors},
+        "actions": checkpoint.action_space.describe(),
+        "heads": [name for name in HEADS if getattr(checkpoint, name)],
+        "model": to_mapping(checkpoint.model.config),
+        "inputs": to_mapping(checkpoint.inputs),
+        "action_space": to_mapping(checkpoint.action_space),
         "provenance": checkpoint.provenance,
     }

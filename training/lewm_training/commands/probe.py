@@ -16,7 +16,7 @@ from lewm_training.commands.arguments import (
     positive,
 )
 
-HELP = "Read every label of a dataset from embeddings and patch tokens, with linear and MLP probes."
+HELP = "Read every label of a dataset from states and patch tokens, with linear and MLP probes."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from lewm_training.judge.probe import probe_encoder, split_episodes
 
     checkpoint = load_checkpoint(options.checkpoint, device_of(options))
-    checkpoint.require_kind("lewm")
     dataset = EpisodeDataset.open(options.dataset)
     split = split_episodes(dataset, checkpoint.provenance, options.frames, options.seed)
     pictures = []

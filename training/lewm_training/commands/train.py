@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lewm_ros.config import ConfigError, PatchTrainConfig, TrainConfig, from_mapping, read_yaml
+from lewm_ros.config import TrainConfig, UserError, from_mapping, read_yaml
 from lewm_training.commands.arguments import (
     add_device,
     add_overrides,
@@ -25,9 +25,6 @@ RESUMABLE = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="HDF5 file of `lewm collect` or `lewm import`")
-    parser.add_argument(
-        "--model", choices=("lewm", "patch"), default="lewm", help="LeWorldModel, or the patch-token baseline"
-    )
     parser.add_argument("--config", type=Path, required=True, help="YAML, e.g. config/train_nano.yaml")
     add_overrides(parser, "sigreg.weight=0")
     add_device(parser)
@@ -37,8 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    if options.model == "patch":
-        return _train_patch(options)
     import torch
 
     from lewm_training.data import EpisodeDataset
@@ -67,30 +62,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _train_patch(options: argparse.Namespace) -> dict[str, Any]:
-    from lewm_training.data import EpisodeDataset
-    from lewm_training.learn.patch import PatchTrainer
-
-    config = from_mapping(PatchTrainConfig, with_overrides(read_yaml(options.config), options.set), str(options.config))
-    dataset = EpisodeDataset.open(options.dataset, options.skip_bad)
-    checkpoint = PatchTrainer(config, dataset, options.out, options.seed, device_of(options)).run(options.until)
-    return {
-        "run": str(options.out),
-        "checkpoint": str(options.out / "model.json"),
-        "skipped_episodes": len(dataset.skipped),
-        **checkpoint.provenance["metrics"],
-    }
-
-
 @contextmanager
 def _said_once() -> Iterator[None]:
     """Errors that all processes of a `torchrun` meet are left to the first to report."""
-    from lewm_training.data import DatasetError
     from lewm_training.learn.distributed import rank_of_environment
 
     try:
         yield
-    except (ConfigError, DatasetError):
+    except UserError:
         if rank_of_environment() > 0:
             raise SystemExit(2) from None
         raise

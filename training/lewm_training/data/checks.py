@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_ros.config import ConfigError, UserError
-from lewm_ros.robot.action_space import ACTION_DIM, ARM_KINDS
+from lewm_ros.robot.action_space import ActionSpace
+from lewm_training.data.spec import DatasetSpec
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -23,7 +24,7 @@ CLOCK_TOLERANCE = 0.5
 """By how much of a control step two time stamps may differ from one."""
 
 RESERVED_NAMES = ("pixels", "action", "proprio", "timestamp_s", "ep_len", "ep_offset")
-"""Columns that every dataset writes itself."""
+"""Columns that a dataset writes itself; `proprio` may be declared among its vectors."""
 
 LFS_BEGINNING = b"version https://git-lfs.github.com/spec/v1"
 
@@ -49,13 +50,13 @@ class SkippableError(DatasetError):
     """A bad episode of a dataset that can be used without it."""
 
 
-def check_label_names(names: Iterable[str]) -> None:
-    """Raise ConfigError for a name that a label's column cannot have."""
+def check_column_names(key: str, names: Iterable[str], taken: Collection[str] = RESERVED_NAMES) -> None:
+    """Raise ConfigError for a name under the key `key` that a column cannot have, or that is taken already."""
     for name in names:
-        if name in RESERVED_NAMES:
-            raise ConfigError(f"labels: '{name}' is a column of the dataset itself; choose another name")
+        if name in taken:
+            raise ConfigError(f"{key}: '{name}' is a column of the dataset itself; choose another name")
         if not name or "/" in name or name == ".":
-            raise ConfigError(f"labels: '{name}' is no name of a column; choose one without '/'")
+            raise ConfigError(f"{key}: '{name}' is no name of a column; choose one without '/'")
 
 
 def refuse_lfs_pointer(path: Path) -> None:
@@ -65,12 +66,12 @@ def refuse_lfs_pointer(path: Path) -> None:
             raise DatasetError(f"{path}: is a Git LFS pointer, not the file itself; run `git lfs pull`")
 
 
-def check_episode(columns: Columns, meta: Mapping[str, Any]) -> None:
-    """Check the columns of one episode against what `meta` declares: finite, of one length, in its units, on time.
+def check_episode(columns: Columns, spec: DatasetSpec) -> None:
+    """Check the columns of one episode against what is declared of them: finite, of one length, in units, on time.
 
     Args:
         columns: the episode's columns, each (steps, ...); those that are absent are not checked.
-        meta: `action_space`, `limit`, `control_hz`, `joint_names` and `continuous_joints` as far as they are known.
+        spec: what they are, as far as it is known.
 
     Raises:
         EpisodeError: names the first row that is wrong.
@@ -81,33 +82,43 @@ def check_episode(columns: Columns, meta: Mapping[str, Any]) -> None:
     for name, column in columns.items():
         if column.dtype.kind == "f":
             _refuse(~np.isfinite(column), f"{name} is not finite")
-    if "proprio" in columns and meta.get("action_space") in ARM_KINDS:
-        _check_positions(columns["proprio"], meta)
-    if "action" in columns and "limit" in meta:
-        _check_action(columns["action"], meta)
-    if "timestamp_s" in columns and "control_hz" in meta:
-        check_clock(columns["timestamp_s"], 1.0 / meta["control_hz"])
+    for name, components in spec.vectors.items():
+        if name in columns and columns[name].shape[1:] != (len(components),):
+            size = columns[name].shape[1:]
+            raise EpisodeError(f"{name} has {size} numbers per row, expected {len(components)}")
+    _check_angles(columns, spec)
+    if spec.action_space is not None:
+        if "action" in columns:
+            _check_action(columns["action"], spec.action_space)
+        if "timestamp_s" in columns:
+            check_clock(columns["timestamp_s"], 1.0 / spec.action_space.control_hz)
 
 
-def _check_positions(positions_rad: NDArray[Any], meta: Mapping[str, Any]) -> None:
-    names, continuous = meta.get("joint_names", ()), meta.get("continuous_joints", ())
-    beyond = np.abs(positions_rad) > FULL_TURN_RAD
-    if beyond.ndim == 2 and beyond.shape[1] == len(names):
-        beyond[:, [name in continuous for name in names]] = False
-    _refuse(beyond, "proprio is beyond 2 pi rad (are these degrees? a continuous joint belongs in continuous_joints)")
+def _check_angles(columns: Columns, spec: DatasetSpec) -> None:
+    """Joints, which are what deltas in rad add up to, must be within a turn unless they have no limit."""
+    units = {channel.name: channel.unit for channel in spec.action_space.channels} if spec.action_space else {}
+    limited: dict[str, list[int]] = {}
+    for name, (column, place) in spec.positions.items():
+        if column in columns and units[name] == "rad" and name not in spec.continuous_joints:
+            limited.setdefault(column, []).append(place)
+    for column, places in limited.items():
+        hint = "are these degrees? a continuous joint belongs in continuous_joints"
+        _refuse(np.abs(columns[column][:, places]) > FULL_TURN_RAD, f"{column} is beyond 2 pi rad ({hint})")
 
 
-def _check_action(action: NDArray[Any], meta: Mapping[str, Any]) -> None:
-    limit = np.asarray(meta["limit"], dtype=np.float64)
-    size = ACTION_DIM if meta.get("action_space") in ARM_KINDS else len(limit)
-    if action.ndim != 2 or action.shape[1] != size or len(limit) != size:
-        raise EpisodeError(f"action has {action.shape[1:]} numbers per row and limit {len(limit)}, expected {size}")
-    beyond = np.abs(action) > limit * (1.0 + LIMIT_TOLERANCE)
-    largest = np.abs(action).max(axis=0, initial=0.0)
-    worst = int(np.argmax(largest / limit))
+def _check_action(action: NDArray[Any], space: ActionSpace) -> None:
+    if action.ndim != 2 or action.shape[1] != space.dim:
+        raise EpisodeError(f"action has {action.shape[1:]} numbers per row, expected {space.dim}")
+    slack = LIMIT_TOLERANCE * (space.high - space.low)
+    beyond = (action < space.low - slack) | (action > space.high + slack)
+    excess = np.maximum(action - space.high, space.low - action).max(axis=0, initial=-np.inf) / slack
+    worst = int(np.argmax(excess))
+    channel, reached = space.channels[worst], action[:, worst]
+    largest = reached[np.argmax(np.abs(reached))] if len(reached) else 0.0
     _refuse(
         beyond,
-        f"action {worst} reaches {largest[worst]:.4g}, declared limit {limit[worst]:.4g} (another unit, or set limit)",
+        f"action '{channel.name}' reaches {largest:.4g}, declared limit {channel.low:.4g} to {channel.high:.4g} "
+        "(another unit, or set limit)",
     )
 
 

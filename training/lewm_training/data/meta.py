@@ -6,6 +6,7 @@ import json
 import math
 import reprlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -13,12 +14,8 @@ import h5py
 from lewm_training.data.checks import DatasetError
 
 
-def read_meta(file: h5py.File, episodes: int) -> dict[str, Any]:
+def read_meta(file: h5py.File) -> dict[str, Any]:
     """What the attribute says; {} if there is none.
-
-    Args:
-        file: the dataset.
-        episodes: how many it holds.
 
     Raises:
         DatasetError: it is not JSON, or a value is not what its key is for.
@@ -35,12 +32,15 @@ def read_meta(file: h5py.File, episodes: int) -> dict[str, Any]:
             raise DatasetError(
                 f"{file.filename}: attribute 'meta': {key} must be {right}, got {reprlib.repr(meta[key])}"
             )
+    return meta
+
+
+def check_episode_notes(meta: dict[str, Any], episodes: int, path: Path) -> None:
+    """Raise DatasetError if there are notes on another number of episodes than the file holds."""
     if len(meta.get("episodes", range(episodes))) != episodes:
         raise DatasetError(
-            f"{file.filename}: attribute 'meta': episodes has {len(meta['episodes'])} entries, "
-            f"the file {episodes} episodes"
+            f"{path}: attribute 'meta': episodes has {len(meta['episodes'])} entries, the file {episodes} episodes"
         )
-    return meta
 
 
 def _is_positive(value: Any) -> bool:
@@ -55,12 +55,22 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_names_by_name(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_list_of(_is_text)(names) for names in value.values())
+
+
+def _is_text_by_name(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
 def _is_note(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("anchor", 0), int | None)
 
 
 RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "action_space": ("a name", _is_text),
+    "action_space": ("a name, or an object", lambda value: value is None or isinstance(value, str | dict)),
+    "cameras": ("an object of names and columns", _is_text_by_name),
+    "vectors": ("an object of columns and lists of names", _is_names_by_name),
     "limit": ("a list of finite numbers above 0", lambda values: _is_list_of(_is_positive)(values) and len(values) > 0),
     "control_hz": ("a finite number above 0", _is_positive),
     "joint_names": ("a list of names", _is_list_of(_is_text)),

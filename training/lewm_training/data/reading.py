@@ -15,14 +15,18 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_ros.config import ConfigError
+from lewm_ros.robot.action_space import ActionSpace
 from lewm_training.data.checks import DatasetError, EpisodeError, SkippableError, check_episode
 from lewm_training.data.fingerprint import DIGITS
 from lewm_training.data.frames import Frames, MappedFrames, StoredFrames
-from lewm_training.data.meta import read_meta
+from lewm_training.data.meta import check_episode_notes, read_meta
+from lewm_training.data.spec import DatasetSpec
 from lewm_training.data.stored import StoredColumn, damage_named, find_column, open_hdf5, require_column
 
 INDEX_COLUMNS = ("ep_len", "ep_offset")
 CHECKED_COLUMNS = ("action", "proprio", "timestamp_s")
+"""Beside the vectors."""
 
 IMPORT_HINT = " (`lewm import --from hdf5` takes columns of other names)"
 
@@ -46,11 +50,20 @@ class ColumnStatistics:
 class EpisodeDataset:
     """A dataset opened for reading. Columns stay in the file: what memory holds does not grow with it.
 
-    `skipped` says of each episode that is left out why; it is empty unless `skip_bad` was asked for.
+    Args:
+        path: of the file.
+        spec: what it holds.
+        frames: of every camera, by name.
+        columns: all others.
+        lengths, offsets: control steps of every episode, and the row of its first.
+        meta: what the file says of itself.
+        skip_bad: whether bad episodes are left out.
+        skipped: why each episode that is left out is; empty unless `skip_bad`.
     """
 
     path: Path
-    pixels: Frames
+    spec: DatasetSpec
+    frames: dict[str, Frames]
     columns: dict[str, Column]
     lengths: NDArray[np.int64]
     offsets: NDArray[np.int64]
@@ -71,16 +84,22 @@ class EpisodeDataset:
         """
         path = Path(path)
         with open_hdf5(path) as file, damage_named(path):
-            for name in ("pixels", "action"):
-                require_column(file, name, IMPORT_HINT)
+            require_column(file, "action", IMPORT_HINT)
+            meta = read_meta(file)
+            try:
+                spec = DatasetSpec.of(meta, set(file))
+            except ConfigError as error:
+                raise DatasetError(f"{path}: attribute 'meta': {error}") from None
+            for column in spec.cameras.values():
+                require_column(file, column, IMPORT_HINT)
             if len(file["action"].shape) != 2:
                 shape = file["action"].shape
                 raise DatasetError(f"{path}: column 'action' has the shape {shape}, expected (N, numbers)")
-            checked = (name for name in CHECKED_COLUMNS if find_column(file, name) is not None)
-            lengths, offsets = read_index(file, ("pixels", *checked))
-            meta = read_meta(file, len(lengths))
-            pixels, columns = _open_columns(file)
-        dataset = cls(path, pixels, columns, lengths, offsets, meta, skip_bad)
+            checked = (n for n in {*CHECKED_COLUMNS, *spec.vectors} if find_column(file, n) is not None)
+            lengths, offsets = read_index(file, (*spec.cameras.values(), *sorted(checked)))
+            check_episode_notes(meta, len(lengths), path)
+            frames, columns = _open_columns(file, spec)
+        dataset = cls(path, spec, frames, columns, lengths, offsets, meta, skip_bad)
         for episode in range(len(lengths)):
             dataset._check(episode)
         return dataset
@@ -90,18 +109,43 @@ class EpisodeDataset:
         """Hex digits that change with the dataset's meta, actions, positions, times or frames, wherever it lies."""
         digest = hashlib.sha256(json.dumps(self.meta, sort_keys=True).encode())
         digest.update(self.lengths.tobytes())
-        for name in (name for name in CHECKED_COLUMNS if name in self.columns):
+        for name in self._checked:
             for episode in range(len(self.lengths)):
                 digest.update(self.columns[name][self.rows(episode)].tobytes())
-        frames = np.linspace(0, len(self.pixels) - 1, IDENTIFYING_FRAMES).astype(np.int64)
-        digest.update(self.pixels[np.unique(frames)].tobytes())
+        for frames in self.frames.values():
+            rows = np.linspace(0, len(frames) - 1, IDENTIFYING_FRAMES).astype(np.int64)
+            digest.update(frames[np.unique(rows)].tobytes())
         return digest.hexdigest()[:DIGITS]
+
+    @property
+    def pixels(self) -> Frames:
+        """The frames of the first camera."""
+        return next(iter(self.frames.values()))
+
+    @property
+    def _checked(self) -> list[str]:
+        """Columns that are looked at when the dataset is opened."""
+        return [name for name in dict.fromkeys((*CHECKED_COLUMNS, *self.spec.vectors)) if name in self.columns]
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint says of the dataset that it was trained on."""
         known = {"episodes": len(self.lengths), "fingerprint": self.fingerprint}
         return {"file": self.path.name} | self.meta.get("config", {}) | known
+
+    def require_same_actions(self, space: ActionSpace, whose: str) -> None:
+        """Raise DatasetError, which names both, unless the actions can be those of `space`.
+
+        Of a file that does not say what its actions are, as those of stable-worldmodel, only the size is known.
+        """
+        numbers = self.columns["action"].shape[1]
+        if numbers != space.dim:
+            raise DatasetError(f"{whose} acts in {space.describe()}, {self.path} has actions of {numbers} numbers")
+        if self.spec.action_space is not None:
+            try:
+                space.require_same_actions(self.spec.action_space, whose, str(self.path))
+            except ConfigError as error:
+                raise DatasetError(str(error)) from None
 
     def rows(self, episode: int) -> slice:
         """Where an episode lies in the columns."""
@@ -155,14 +199,10 @@ class EpisodeDataset:
             raise DatasetError(f"{self.path}: no anchored episodes; set anchored_fraction to 0 or collect with `lewm`")
         return [np.array([e for e, anchor in anchors.items() if anchor == group]) for group in groups]
 
-    def read_windows(
-        self, starts: NDArray[np.int64], frames: int, action_block: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Frames at block boundaries (B, frames, height, width, 3) and the actions between (B, frames-1, block, 7)."""
-        rows = starts[:, None] + action_block * np.arange(frames)
-        steps = starts[:, None] + np.arange((frames - 1) * action_block)
-        actions = self.columns["action"][steps].reshape(len(starts), frames - 1, action_block, -1)
-        return self.pixels[rows], actions
+    def read_actions(self, starts: NDArray[np.int64], blocks: int, action_block: int) -> NDArray[np.float32]:
+        """The actions (B, blocks, action_block, dim) from these rows on."""
+        steps = starts[:, None] + np.arange(blocks * action_block)
+        return self.columns["action"][steps].reshape(len(starts), blocks, action_block, -1)
 
     def statistics(self, name: str, episodes: NDArray[np.int64]) -> ColumnStatistics:
         """Mean, standard deviation and range of a column over some episodes, read one after the other.
@@ -180,12 +220,12 @@ class EpisodeDataset:
         return ColumnStatistics(mean, np.sqrt(squares / count), low, high)
 
     def _check(self, episode: int) -> None:
-        checked = {n: self.columns[n][self.rows(episode)] for n in CHECKED_COLUMNS if n in self.columns}
+        checked = {name: self.columns[name][self.rows(episode)] for name in self._checked}
         if not self.meta:
             # stable-worldmodel stores NaN as the last action of an episode; no window takes it.
             checked = {name: column[:-1] for name, column in checked.items()}
         try:
-            check_episode(checked, self.meta)
+            check_episode(checked, self.spec)
         except EpisodeError as error:
             self._reject(episode, error)
 
@@ -237,27 +277,31 @@ def _read_whole_numbers(file: h5py.File, name: str, largest: int) -> NDArray[np.
     return values.astype(np.int64)
 
 
-def _open_columns(file: h5py.File) -> tuple[Frames, dict[str, Column]]:
-    """Frames, and all other columns of numbers with as many rows, memory-mapped where they lie contiguous."""
+def _open_columns(file: h5py.File, spec: DatasetSpec) -> tuple[dict[str, Frames], dict[str, Column]]:
+    """Frames by camera, and all other columns of numbers with as many rows, memory-mapped where they lie contiguous."""
     path = Path(file.filename)
     with path.open("rb") as handle:
         memory = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-    stored = file["pixels"]
-    mappable = stored.id.get_offset() is not None and stored.dtype == np.uint8
-    if mappable and stored.ndim == 4 and stored.shape[3] == 3:
-        pixels: Frames = MappedFrames(path, memory, stored.id.get_offset(), stored.shape)
-    else:
-        pixels = StoredFrames(path, "pixels")
+    frames = {camera: _open_frames(file, column, path, memory) for camera, column in spec.cameras.items()}
+    rows = len(next(iter(frames.values())))
     columns: dict[str, Column] = {}
-    for name in (name for name in file if name not in ("pixels", *INDEX_COLUMNS)):
+    for name in (name for name in file if name not in (*spec.cameras.values(), *INDEX_COLUMNS)):
         column = find_column(file, name)
-        if column is None or len(column) != len(stored):
+        if column is None or len(column) != rows:
             continue
         offset = column.id.get_offset()
         if offset is not None:
             columns[name] = np.frombuffer(memory, column.dtype, column.size, offset).reshape(column.shape)
-        elif name in CHECKED_COLUMNS:
+        elif name in CHECKED_COLUMNS or name in spec.vectors:
             columns[name] = column[:]
         else:
             columns[name] = StoredColumn(path, name)
-    return pixels, columns
+    return frames, columns
+
+
+def _open_frames(file: h5py.File, name: str, path: Path, memory: mmap.mmap) -> Frames:
+    stored = file[name]
+    offset = stored.id.get_offset()
+    if offset is not None and stored.dtype == np.uint8 and stored.ndim == 4 and stored.shape[3] == 3:
+        return MappedFrames(path, memory, offset, stored.shape)
+    return StoredFrames(path, name)

@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lewm_ros.config import TrainConfig
-from lewm_ros.model.pixels import normalise_pixels
+from lewm_ros.model.inputs import Inputs, to_inputs
+from lewm_ros.observation.input_spec import CameraSpec, InputSpec
 from lewm_ros.robot.action_space import ActionSpace
-from lewm_training.data import EpisodeDataset
+from lewm_training.data.checks import DatasetError
+from lewm_training.data.frames import Frames
+from lewm_training.data.reading import EpisodeDataset
 
 READERS, AHEAD = 2, 4
 """Threads that read, and batches that they keep ready."""
 
-Windows = tuple[Tensor, Tensor]
+Windows = tuple[Inputs, Tensor]
+"""Of F frames: frames and vectors by name (B, F, ...), and z-scored blocks (B, F-1, A)."""
 
 
 class WindowSampler:
@@ -52,34 +56,84 @@ class WindowSampler:
 
 
 @dataclass(frozen=True)
+class InputReader:
+    """Reads what a model takes in from a dataset: frames cropped and resized, still uint8, and vectors.
+
+    Args:
+        dataset: where it is read.
+        inputs: what is read.
+
+    Raises:
+        ConfigError: the dataset lacks a camera.
+        DatasetError: it lacks a vector, or has another one under its name.
+    """
+
+    dataset: EpisodeDataset
+    inputs: InputSpec
+
+    def __post_init__(self) -> None:
+        dataset = self.dataset
+        self.inputs.sources(dataset.frames, str(dataset.path))
+        for vector in self.inputs.vectors:
+            found = dataset.spec.vectors.get(vector.name)
+            if found != vector.components:
+                shown = "lacks it" if found is None else f"has {', '.join(found)}"
+                wanted = ", ".join(vector.components)
+                raise DatasetError(f"{dataset.path}: vector '{vector.name}' must be {wanted}; the dataset {shown}")
+
+    def read(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Frames uint8 (..., size, size, 3) and vectors (..., n) at rows (...), by name, on the host."""
+        dataset, sources = self.dataset, self.inputs.sources(self.dataset.frames, str(self.dataset.path))
+        values = {cam.name: _fit(cam, dataset.frames[sources[cam.name]], rows) for cam in self.inputs.cameras}
+        values |= {vector.name: dataset.columns[vector.name][rows] for vector in self.inputs.vectors}
+        return {name: torch.from_numpy(value) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
 class WindowReader:
     """Reads windows and brings them to the device: frames stay uint8 until they are there.
 
     Args:
-        dataset: where they are read.
-        action_space: normalises their actions.
+        inputs: reads frames and vectors.
+        action_space: normalises the actions.
         device: where they go; memory is pinned for CUDA.
     """
 
-    dataset: EpisodeDataset
+    inputs: InputReader
     action_space: ActionSpace
     device: torch.device
 
+    @property
+    def dataset(self) -> EpisodeDataset:
+        """Where windows are read."""
+        return self.inputs.dataset
+
     def read(self, starts: NDArray[np.int64], frames: int) -> Windows:
-        """Frames uint8 (B, frames, height, width, 3) and z-scored blocks (B, frames-1, A), on the host."""
-        pixels, actions = self.dataset.read_windows(starts, frames, self.action_space.action_block)
-        blocks = self.action_space.normalise(actions).astype(np.float32)
-        windows = torch.from_numpy(pixels), torch.from_numpy(blocks)
-        return tuple(t.pin_memory() for t in windows) if self.device.type == "cuda" else windows
+        """Frames uint8 (B, frames, size, size, 3), vectors, and z-scored blocks (B, frames-1, A), on the host."""
+        block = self.action_space.action_block
+        values = self.inputs.read(starts[:, None] + block * np.arange(frames))
+        actions = self.action_space.normalise(self.dataset.read_actions(starts, frames - 1, block)).astype(np.float32)
+        if self.device.type != "cuda":
+            return values, torch.from_numpy(actions)
+        return {name: value.pin_memory() for name, value in values.items()}, torch.from_numpy(actions).pin_memory()
 
     def to_device(self, windows: Windows) -> Windows:
-        """What `read` gives, on the device, with normalised frames (B, frames, 3, height, width)."""
-        pixels, actions = (t.to(self.device, non_blocking=True) for t in windows)
-        return normalise_pixels(pixels), actions
+        """What `read` gives, on the device, normalised."""
+        values = {name: value.to(self.device, non_blocking=True) for name, value in windows[0].items()}
+        return to_inputs(self.inputs.inputs, values), windows[1].to(self.device, non_blocking=True)
 
     def read_ahead(self, batches: Iterable[NDArray[np.int64]], frames: int) -> Iterator[Windows]:
         """`read` of each batch, in order, by threads while the model computes."""
         return read_ahead(lambda starts: self.read(starts, frames), batches)
+
+
+def _fit(camera: CameraSpec, frames: Frames, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Frames at rows (...) as the model sees them (..., size, size, 3)."""
+    found = frames[rows]
+    if not camera.crop and found.shape[-3:-1] == (camera.size, camera.size):
+        return found
+    flat = found.reshape(-1, *found.shape[-3:])
+    return np.stack([camera.fit(frame) for frame in flat]).reshape(*rows.shape, camera.size, camera.size, 3)
 
 
 def read_ahead(read: Callable[[NDArray[np.int64]], Windows], batches: Iterable[NDArray[np.int64]]) -> Iterator[Windows]:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from lewm_training.data.checks import DatasetError, EpisodeError, SkippableError, check_episode
 from lewm_training.data.locking import exclusive_new
+from lewm_training.data.spec import DatasetSpec
 from lewm_training.data.stored import INCOMPLETE
 
 SETTINGS = "settings.json"
@@ -164,10 +165,11 @@ def import_episodes(
     out: Path,
     sources: Sequence[Source],
     settings: dict[str, Any],
-    meta: dict[str, Any],
+    spec: DatasetSpec,
     minimum_steps: int,
     skip_bad: bool,
     total: int | None = None,
+    origin: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write episodes of another project as a dataset.
 
@@ -178,10 +180,11 @@ def import_episodes(
         sources: their episodes come in the same order every time. A reader raises EpisodeError for an episode that
             cannot be used.
         settings: all else that decides what is written, to tell whether finished episodes are of the same import.
-        meta: `action_space`, `limit`, `control_hz`, `joint_names` of the dataset.
+        spec: what the columns are.
         minimum_steps: shorter episodes are bad.
         skip_bad: leave bad episodes out instead of stopping at the first.
         total: number of episodes, if it is known, for the progress bar.
+        origin: what the dataset says of where it comes from.
 
     Returns:
         the file, counts of episodes and control steps, and why which episodes were skipped.
@@ -192,11 +195,11 @@ def import_episodes(
     """
     with parts_folder(out, settings) as folder:
         _drop_changed(folder, [source for source, _ in sources])
-        parts, skipped = _write_parts(out, sources, meta, minimum_steps, skip_bad, total)
+        parts, skipped = _write_parts(out, sources, spec, minimum_steps, skip_bad, total)
         if not parts:
             reason = f": {next(iter(skipped.values()))}" if skipped else ""
             raise DatasetError(f"{out}: no episode of the source can be used{reason}")
-        merge_episodes(parts, out, meta)
+        merge_episodes(parts, out, spec.meta() | ({"config": origin} if origin else {}))
     with h5py.File(out, "r") as file:
         steps = len(file["action"])
     return {
@@ -217,7 +220,7 @@ def _drop_changed(folder: Path, sources: Sequence[str]) -> None:
 
 
 def _write_parts(
-    out: Path, sources: Sequence[Source], meta: dict[str, Any], minimum_steps: int, skip_bad: bool, total: int | None
+    out: Path, sources: Sequence[Source], spec: DatasetSpec, minimum_steps: int, skip_bad: bool, total: int | None
 ) -> tuple[list[Path], dict[str, str]]:
     """Write the episodes that are not finished yet; returns the files of all, and why which were skipped."""
     parts: list[Path] = []
@@ -231,7 +234,7 @@ def _write_parts(
                 columns, notes = read()
                 if len(columns["action"]) < minimum_steps:
                     raise EpisodeError(f"only {len(columns['action'])} control steps, fewer than {minimum_steps},")
-                check_episode(columns, meta)
+                check_episode(columns, spec)
                 layout = layout or _layout_of_first(parts) or _layout(columns)
                 if _layout(columns) != layout:
                     raise EpisodeError(_difference(layout, _layout(columns)))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_ros.sim import make_task
+from lewm_ros.environments.panda.tasks import make_task
 from lewm_training.judge.figures import plot_closed_loop, plot_goal
 from lewm_training.judge.goals import drive_goals
 from lewm_training.judge.processes import planner_config
@@ -23,8 +23,8 @@ VIDEO_SIDE_PX = 384
 """Of the camera's picture and of the goal's, which stand side by side."""
 
 
-def run_demo(checkpoint: str, goals: int, seed: int, out: Path) -> dict[str, Any]:
-    """Start the nodes, drive the arm to `goals` goal images, and leave pictures, a plot and a video in `out`.
+def run_demo(checkpoint: str, task: str, goals: int, seed: int, out: Path) -> dict[str, Any]:
+    """Start the nodes, drive the arm to `goals` goal images of a task, and leave pictures, a plot and a video in `out`.
 
     One line per goal goes to standard output as soon as the goal's time is over.
     """
@@ -33,16 +33,18 @@ def run_demo(checkpoint: str, goals: int, seed: int, out: Path) -> dict[str, Any
     reports = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for report in drive_goals(checkpoint, "reach", goals, seed, planner_config(), record=folder):
+        for report in drive_goals(checkpoint, task, goals, seed, planner_config(), record=folder):
             reports.append(report)
             sys.stdout.write(goal_line(report, goals))
             sys.stdout.flush()
         recordings = [np.load(path) for path in sorted(folder.glob("*.npz"))]
         for number, (report, recording) in enumerate(zip(reports, recordings, strict=True), start=1):
-            plot_goal(report, recording["start"], recording["goal"], recording["final"], out / f"goal_{number}.png")
-        plot_closed_loop(reports, make_task("reach").success_m, out / "run.png")
+            views = (np.concatenate(recording[name]) for name in ("start", "goal", "final"))
+            plot_goal(report, *views, out / f"goal_{number}.png")
+        plot_closed_loop(reports, make_task(task).success_m, out / "run.png")
         write_video(_film(reports, recordings), _rate_hz(recordings), out / "run.mp4")
     return {
+        "task": task,
         "goals": goals,
         "reached": sum(report["success"] for report in reports),
         "final_distance_m": [round(report["final_distance_m"], 4) for report in reports],
@@ -65,11 +67,11 @@ def goal_line(report: dict[str, Any], goals: int) -> str:
 
 
 def _film(reports: list[dict[str, Any]], recordings: list[Any]) -> Iterator[NDArray[np.uint8]]:
-    """The live camera beside the goal image, frame by frame."""
+    """Every live camera beside its goal image, one camera below the other, frame by frame."""
     for report, recording in zip(reports, recordings, strict=True):
         goal = _enlarge(recording["goal"], f"goal {report['index'] + 1}")
-        for frame in recording["frames"]:
-            yield np.concatenate([_enlarge(frame, "camera"), goal], axis=1)
+        for frames in recording["frames"]:
+            yield np.concatenate([_enlarge(frames, "camera"), goal], axis=1)
 
 
 def _rate_hz(recordings: list[Any]) -> float:
@@ -78,7 +80,8 @@ def _rate_hz(recordings: list[Any]) -> float:
     return 1.0 / float(np.median(gaps_s)) if len(gaps_s) else 1.0
 
 
-def _enlarge(frame: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:
-    """An RGB frame as a labelled picture of the video's size."""
-    picture = cv2.resize(frame, (VIDEO_SIDE_PX, VIDEO_SIDE_PX), interpolation=cv2.INTER_CUBIC)
+def _enlarge(frames: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:
+    """RGB frames (cameras, height, width, 3) as one labelled picture of the video's width, below each other."""
+    size = VIDEO_SIDE_PX, VIDEO_SIDE_PX
+    picture = np.concatenate([cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in frames])
     return cv2.putText(picture, label, (10, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (40, 40, 40), 2, cv2.LINE_AA)

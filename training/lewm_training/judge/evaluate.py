@@ -1,104 +1,124 @@
-"""Closed-loop evaluation: goals reached, how close, how fast, and what a random policy would have reached."""
+"""Closed-loop evaluation: problems solved, how close, how fast, and what a random policy would have done."""
 
 from __future__ import annotations
 
 import math
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from lewm_ros.config import PlannerConfig
+from lewm_ros.environments import Environment, Problem, Score, make_environment, positions_of
+from lewm_ros.environments.environment import check_observation, check_score
 from lewm_ros.model.checkpoint import Checkpoint
-from lewm_ros.model.pixels import normalise_pixels
-from lewm_ros.planning import RecedingHorizonPlanner
-from lewm_ros.sim import Problem, SimArm, Task, apply_action, draw_problems, make_task
-from lewm_training.collect.exploration import Explorer
-from lewm_training.collect.recording import JOINT_DELTA_LIMIT_RAD
+from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 
 
 @dataclass
-class Episode:
-    """One goal: how far away it was in the beginning and in the end, and how long each plan took."""
+class Outcome:
+    """What became of one problem. `final` is None where nothing was tried, since no plan was found."""
 
-    start_distance_m: float
-    final_distance_m: float = math.nan
+    start: Score
+    final: Score | None = None
     plan_latency_s: list[float] = field(default_factory=list)
+
+    @property
+    def solved(self) -> bool:
+        """Whether it counts as solved at the end."""
+        return self.final is not None and self.final.success
+
+
+def environment_for(checkpoint: Checkpoint, task: str) -> Environment:
+    """The environment of a task with the checkpoint's cameras, image size, action space and rate.
+
+    Raises:
+        ConfigError: the task has no such cameras, or acts otherwise than the checkpoint.
+    """
+    inputs, space = checkpoint.inputs, checkpoint.action_space
+    environment = make_environment(
+        task,
+        cameras=tuple(camera.name for camera in inputs.cameras),
+        image_size=inputs.cameras[0].size,
+        control_hz=space.control_hz,
+        action_space=space.name,
+    )
+    inputs.sources(environment.cameras, f"task '{task}'")
+    space.require_same_actions(environment.action_space, f"checkpoint '{checkpoint.name}'", f"task '{task}'")
+    return environment
 
 
 def evaluate_direct(
-    checkpoint: Checkpoint, task_name: str, episodes: int, seed: int, config: PlannerConfig
+    checkpoint: Checkpoint, task: str, episodes: int, seed: int, config: PlannerConfig
 ) -> dict[str, Any]:
-    """Close the loop without ROS: the same planner and simulator, and block boundaries that wait for the plan.
+    """Close the loop without ROS: the same planner and environment, and block boundaries that wait for the plan.
 
     Args:
         checkpoint: the model to evaluate, on the device where it should run.
-        task_name: one of the simulator's tasks.
-        episodes: goals to try.
-        seed: of the goals and of the planner's sampling. Goals come from a stream of their own, which no training
-            episode draws from; starts that already satisfy the goal are rejected by the task.
-        config: sizes of the planner's search.
+        task: name of an environment.
+        episodes: problems to try. They come from a stream of their own, which no training episode draws from, and none
+            is solved at its start.
+        seed: of the problems and of the planner's sampling.
+        config: of the search.
 
     Returns:
         the report that `lewm eval` writes.
     """
-    checkpoint.require_arm()
-    task = make_task(task_name)
+    environment = environment_for(checkpoint, task)
     space = checkpoint.action_space
-    arm = SimArm(space.control_hz, checkpoint.model.config.encoder.image_size, cube=task.needs_cube)
-    device = next(checkpoint.model.parameters()).device
-    planner = RecedingHorizonPlanner(
-        checkpoint.model.planning_model(config.precision),
-        config,
-        space,
-        checkpoint.model.config.history,
-        device,
-        seed,
-        checkpoint.proposal,
-        checkpoint.gap,
-    )
-    reached, random = [], []
-    problems = draw_problems(task, arm, seed)
-    for _ in (bar := tqdm(range(episodes), desc=f"evaluate {task_name}", unit="goal")):
-        problem = next(problems)
-        reached.append(run_episode(checkpoint, planner, arm, task, problem))
-        random.append(_run_random(arm, task, problem, _random_rng(seed, len(random))))
-        bar.set_postfix(reached=sum(e.final_distance_m <= task.success_m for e in reached))
-    arm.close()
-    latencies_s = [latency_s for e in reached for latency_s in e.plan_latency_s]
-    overrun = sum(latency_s > space.block_s for latency_s in latencies_s)
-    return summarise(task, reached, random) | {
-        "plan_latency_s": {"p50": float(np.quantile(latencies_s, 0.5)), "p95": float(np.quantile(latencies_s, 0.95))},
-        "plan_rate_hz": len(latencies_s) / sum(latencies_s),
+    planner = RecedingHorizonPlanner(checkpoint, config, seed)
+    outcomes: list[Outcome] = []
+    floor: list[Outcome] = []
+    try:
+        problems = islice(environment.problems(seed), episodes)
+        for number, problem in enumerate(bar := tqdm(problems, desc=f"evaluate {task}", unit="goal", total=episodes)):
+            outcomes.append(_pursue(checkpoint, planner, environment, problem))
+            floor.append(_act_at_random(environment, problem, seed, number))
+            bar.set_postfix(solved=sum(outcome.solved for outcome in outcomes))
+    finally:
+        environment.close()
+    late = sum(latency > space.block_s for outcome in outcomes for latency in outcome.plan_latency_s)
+    return summarise(environment, outcomes, floor) | {
         "control_hz": space.control_hz,
-        "missed_cycles": overrun * space.action_block,
-        "cycles": task.budget_steps * episodes,
+        "missed_cycles": late * space.action_block,
+        "cycles": environment.budget_steps * episodes,
         "checkpoint": checkpoint.identity,
         "seed": seed,
         "transport": "direct",
     }
 
 
-def summarise(task: Task, reached: list[Episode], random: list[Episode]) -> dict[str, Any]:
-    """What becomes of the goals, which every transport reports alike."""
-    successes = sum(e.final_distance_m <= task.success_m for e in reached)
-    by_chance = sum(e.final_distance_m <= task.success_m for e in random)
+def random_floor(environment: Environment, episodes: int, seed: int) -> list[Outcome]:
+    """What the environment's random behaviour makes of the same problems, in as many steps as the planner gets."""
+    problems = islice(environment.problems(seed), episodes)
+    return [_act_at_random(environment, problem, seed, number) for number, problem in enumerate(problems)]
+
+
+def summarise(environment: Environment, outcomes: Sequence[Outcome], floor: Sequence[Outcome]) -> dict[str, Any]:
+    """The figures that every transport reports."""
+    solved, by_chance = (sum(outcome.solved for outcome in some) for some in (outcomes, floor))
+    latencies = [latency for outcome in outcomes for latency in outcome.plan_latency_s]
+    unit = outcomes[0].start.unit
+    finals = [outcome.final.value for outcome in outcomes if outcome.final is not None]
     return {
-        "task": task.name,
-        "episodes": len(reached),
-        "successes": successes,
-        "success_rate": successes / len(reached),
-        "ci95": wilson_interval(successes, len(reached)),
-        "random_success_rate": by_chance / len(random),
-        "success_m": task.success_m,
-        "start_distance_m": _spread([e.start_distance_m for e in reached]),
-        "final_distance_m": _spread([e.final_distance_m for e in reached]),
-        "random_final_distance_m": _spread([e.final_distance_m for e in random]),
-        "final_distances_m": [round(e.final_distance_m, 4) for e in reached],
+        "task": environment.name,
+        "episodes": len(outcomes),
+        "successes": solved,
+        "success_rate": solved / len(outcomes),
+        "ci95": wilson_interval(solved, len(outcomes)),
+        "random_success_rate": by_chance / len(floor),
+        "without_plan": len(outcomes) - len(finals),
+        "unit": unit,
+        f"start_distance_{unit}": quantiles([outcome.start.value for outcome in outcomes]),
+        f"final_distance_{unit}": quantiles(finals),
+        f"random_final_distance_{unit}": quantiles([o.final.value for o in floor if o.final is not None]),
+        "plan_latency_s": {f"p{round(100 * q)}": quantile(latencies, q) for q in (0.5, 0.95)},
+        "plan_rate_hz": len(latencies) / sum(latencies) if latencies else 0.0,
+        f"final_distances_{unit}": [round(value, 4) for value in finals],
     }
 
 
@@ -111,57 +131,47 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
-def run_random_policy(task: Task, arm: SimArm, problems: list[Problem], seed: int) -> list[Episode]:
-    """The floor: smooth random joint motion from each start, for as long as the planner gets."""
-    return [_run_random(arm, task, problem, _random_rng(seed, i)) for i, problem in enumerate(problems)]
+def quantile(values: Sequence[float], q: float) -> float | None:
+    """None without values."""
+    return float(np.quantile(values, q)) if values else None
 
 
-def run_episode(
-    checkpoint: Checkpoint, planner: RecedingHorizonPlanner, arm: SimArm, task: Task, problem: Problem
-) -> Episode:
-    """Close the loop for one goal; the last block is cut off where the task's budget of control steps ends."""
-    task.show_goal(arm, problem)
-    goal = encode_view(checkpoint, arm)
-    task.start(arm, problem)
-    planner.reset()
-    episode = Episode(task.distance_m(arm, problem))
-    for block, step in enumerate(range(0, task.budget_steps, planner.action_space.action_block)):
-        started = time.perf_counter()
-        planner.observe(block, encode_view(checkpoint, arm))
-        decision = planner.decide(block, goal, arm.positions_rad)
-        episode.plan_latency_s.append(time.perf_counter() - started)
-        planner.adopt(decision, first_free=block + 1)
-        for action in planner.actions(block)[: task.budget_steps - step]:
-            apply_action(arm, planner.action_space.kind, action)
-    episode.final_distance_m = task.distance_m(arm, problem)
-    return episode
-
-
-def _run_random(arm: SimArm, task: Task, problem: Problem, rng: np.random.Generator) -> Episode:
-    task.start(arm, problem)
-    start_distance_m = task.distance_m(arm, problem)
-    explorer = Explorer("waypoints", np.asarray(JOINT_DELTA_LIMIT_RAD), rng)
-    for _ in range(task.budget_steps):
-        apply_action(arm, "joint_delta", explorer.act(arm))
-    return Episode(start_distance_m, task.distance_m(arm, problem))
-
-
-def _random_rng(seed: int, number: int) -> np.random.Generator:
-    return np.random.default_rng([seed, zlib.crc32(b"random policy"), number])
-
-
-@torch.inference_mode()
-def encode_view(checkpoint: Checkpoint, arm: SimArm) -> torch.Tensor:
-    """The embedding (D,) of what the cameras see."""
-    device = next(checkpoint.model.parameters()).device
-    pixels = torch.from_numpy(arm.render()).to(device).unsqueeze(0)
-    return checkpoint.model.encode(normalise_pixels(pixels))[0]
-
-
-def _spread(values: list[float]) -> dict[str, float]:
+def quantiles(values: Sequence[float]) -> dict[str, float | None]:
+    """Median, mean, 95th percentile and largest of the values; None each without any."""
     return {
-        "median": float(np.median(values)),
-        "mean": float(np.mean(values)),
-        "p95": float(np.quantile(values, 0.95)),
-        "max": float(np.max(values)),
+        "median": quantile(values, 0.5),
+        "mean": float(np.mean(values)) if values else None,
+        "p95": quantile(values, 0.95),
+        "max": quantile(values, 1.0),
     }
+
+
+def _pursue(
+    checkpoint: Checkpoint, planner: RecedingHorizonPlanner, environment: Environment, problem: Problem
+) -> Outcome:
+    """Plan and act until the budget is used up, which may be in the middle of a block."""
+    environment.reset(problem)
+    goal = checkpoint.encode_goal(environment.goals()[-1])
+    planner.reset()
+    outcome = Outcome(check_score(environment, environment.score()))
+    for block, step in enumerate(range(0, environment.budget_steps, planner.action_space.action_block)):
+        started_s = time.perf_counter()
+        observation = check_observation(environment, environment.observe())
+        planner.observe(block, checkpoint.encode(observation))
+        decision = planner.decide(block, goal, positions_of(environment, observation))
+        outcome.plan_latency_s.append(time.perf_counter() - started_s)
+        planner.adopt(decision, first_free=block + 1)
+        for action in planner.actions(block)[: environment.budget_steps - step]:
+            environment.step(action)
+    outcome.final = check_score(environment, environment.score())
+    return outcome
+
+
+def _act_at_random(environment: Environment, problem: Problem, seed: int, number: int) -> Outcome:
+    environment.reset(problem)
+    outcome = Outcome(environment.score())
+    behaviour = environment.random(np.random.default_rng([seed, zlib.crc32(b"random policy"), number]))
+    for _ in range(environment.budget_steps):
+        environment.step(behaviour.act())
+    outcome.final = environment.score()
+    return outcome

@@ -11,9 +11,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from lewm_ros.config import PlannerConfig
+from lewm_ros.config import ConfigError
+from lewm_ros.environments.panda.tasks import TASKS
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
+from lewm_ros.planning import PlannerConfig
 from lewm_ros.robot.action_space import ActionSpace
+from lewm_ros.robot.arm_actions import ArmChannels
+from lewm_training.judge.evaluate import environment_for
 from lewm_training.judge.processes import (
     STOP_S,
     ProcessError,
@@ -43,37 +47,41 @@ def drive_goals(
 
     Args:
         checkpoint: `default` or a path.
-        task: one of the simulator's tasks.
+        task: one of the simulated arm's.
         goals: how many.
         seed: of the goals and of the planner.
         planner: sizes of its search.
         device: where the networks run.
-        record: folder for camera frames, one file per goal; none are kept if None.
+        record: folder for frames of all cameras, one file per goal; none are kept if None.
 
-    Yields:
-        what `lewm_ros.nodes.tools.episode_runner` reports of each goal.
+    Returns:
+        what `lewm_ros.nodes.tools.episode_runner` reports of each goal, as it is over.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used, or no arm here carries out its actions.
+        CheckpointError: the checkpoint cannot be used.
+        ConfigError: see `simulator_parameters`.
         ProcessError: a node ended or did not answer.
     """
     loaded = load_checkpoint(checkpoint)
-    space = loaded.action_space
+    search = {f"planner.{key}": value for key, value in vars(planner).items()}
+    # On a machine that falls behind, simulated time does too; nodes that follow /clock still see fresh stamps.
+    shared = {"checkpoint": checkpoint, "device": device, "use_sim_time": True}
+    parameters = {
+        "encoder_node": shared,
+        "planner_node": shared | planner_parameters_for(loaded.action_space) | {"seed": seed} | search,
+        "sim_node": simulator_parameters(loaded, task) | {"seed": seed},
+    }
+    return _drive(parameters, goals, record)
+
+
+def _drive(parameters: dict[str, dict[str, Any]], goals: int, record: Path | None) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        search = {f"planner.{key}": value for key, value in vars(planner).items()}
-        # On a machine that falls behind, simulated time does too; nodes that follow /clock still see fresh stamps.
-        shared = {"checkpoint": checkpoint, "device": device, "use_sim_time": True}
-        parameters = {
-            "encoder_node": shared,
-            "planner_node": shared | age_parameters(space) | {"seed": seed} | search,
-            "sim_node": simulator_parameters(loaded) | {"task": task, "seed": seed},
-        }
         with run_nodes(parameters, folder) as nodes:
             report = folder / "episodes.jsonl"
             command = [sys.executable, "-m", "lewm_ros.nodes.tools.episode_runner"]
-            command += ["--task", task, "--goals", str(goals), "--control-hz", str(space.control_hz)]
-            command += ["--out", str(report)] + (["--record", str(record)] if record else [])
+            command += ["--goals", str(goals), "--out", str(report), "--cameras", *parameters["sim_node"]["cameras"]]
+            command += ["--record", str(record)] if record else []
             runner = start(command, nodes.environment, folder / "runner.log")
             try:
                 yield from _follow(report, runner, nodes.processes.values(), goals)
@@ -83,25 +91,34 @@ def drive_goals(
                 raise ProcessError(last_words(folder))
 
 
-def simulator_parameters(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Parameters by which sim_node's camera and rates are those of a checkpoint.
+def simulator_parameters(checkpoint: Checkpoint, task: str) -> dict[str, Any]:
+    """Parameters by which sim_node runs a task with the cameras and rates of a checkpoint.
 
     Raises:
-        CheckpointError: no arm here carries out its actions.
+        ConfigError: it is no task of the simulated arm, or the checkpoint's cameras or actions are not the arm's.
     """
-    checkpoint.require_arm()
+    if task not in TASKS:
+        raise ConfigError(f"task '{task}': over ROS there are {', '.join(TASKS)}, those of the simulated arm")
+    environment = environment_for(checkpoint, task)
+    environment.close()
     control_hz = float(checkpoint.action_space.control_hz)
     return {
-        "image_size": checkpoint.model.config.encoder.image_size,
+        "task": task,
+        "cameras": list(environment.cameras),
+        "image_size": checkpoint.inputs.cameras[0].size,
         "image_hz": control_hz,
         "tick_hz": TICKS_PER_STEP * control_hz,
     }
 
 
-def age_parameters(space: ActionSpace) -> dict[str, Any]:
-    """How old planner_node's inputs and plans may be: as shipped, or more for an action space that is slow."""
+def planner_parameters_for(space: ActionSpace) -> dict[str, Any]:
+    """Parameters by which planner_node suits an action space.
+
+    Inputs and plans may be as old as shipped, or older where actions are slow; twists are commanded as such.
+    """
     shipped = planner_parameters()
     return {
+        "command_interface": "twist" if ArmChannels.of(space).twist else shipped["command_interface"],
         "max_input_age_s": max(shipped["max_input_age_s"], STEPS_PER_AGE / space.control_hz),
         "max_plan_age_s": max(shipped["max_plan_age_s"], STEPS_PER_AGE * space.block_s),
     }

@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_training.data import EpisodeDataset
+from lewm_training.data.spec import PROPRIO, DatasetSpec
 
 Array = NDArray[np.float64]
 
 NOT_LABELS = re.compile(r"action|timestamp.*|(ep|episode|frame|step|task)_(idx|index)|index|idx")
 """Numeric columns that say nothing about what a frame shows."""
+
+POSITION, QUATERNION = 3, 4
+"""Numbers of each."""
 
 
 @dataclass(frozen=True)
@@ -40,41 +44,40 @@ def labels_of(dataset: EpisodeDataset, rows: NDArray[np.int64]) -> list[Label]:
     """Every label that the dataset carries for `rows`; a column that never changes is none.
 
     Joint positions and velocities, positions, orientations, poses, the gripper and yes-or-no columns are told by their
-    names and sizes; other numeric columns are taken as they are.
+    names and sizes; other numeric columns are taken as they are, those of vectors with the names of their numbers.
     """
-    joint_names = tuple(dataset.meta.get("joint_names", ()))
     labels = []
-    for name in sorted(dataset.columns, key=lambda name: (name != "proprio", name)):
+    for name in sorted(dataset.columns, key=lambda name: (name != PROPRIO, name)):
         column = dataset.columns[name]
         if NOT_LABELS.fullmatch(name) or column.ndim > 2 or column.dtype.kind not in "fiub":
             continue
         values = column[rows].astype(np.float64).reshape(len(rows), -1)
         if np.nanstd(values, axis=0).any():
-            labels += _labels_of_column(name, values, joint_names)
+            labels += _labels_of_column(name, values, dataset.spec)
     return labels
 
 
-def _labels_of_column(name: str, values: Array, joint_names: tuple[str, ...]) -> Iterator[Label]:
-    size, words = values.shape[1], name.replace("_", " ")
-    if name == "proprio" and size == len(joint_names):
-        yield Label("joint positions", joint_names, values, "deg", median_angle_deg)
-    elif name == "joint_velocity" and size == len(joint_names):
-        yield Label("joint velocities", joint_names, values, "deg/s", median_angle_deg)
+def _labels_of_column(name: str, values: Array, spec: DatasetSpec) -> Iterator[Label]:
+    size, words, joints = values.shape[1], name.replace("_", " "), spec.joints
+    if name == PROPRIO and joints:
+        yield Label("joint positions", joints, values, "deg", median_angle_deg)
+    elif name == "joint_velocity" and size == len(joints):
+        yield Label("joint velocities", joints, values, "deg/s", median_angle_deg)
     elif name == "gripper" and size == 1:
         yield Label("gripper opening", ("opening",), values, "mm", median_distance_mm)
-    elif name.endswith("_position") and size == 3:
+    elif name.endswith("_position") and size == POSITION:
         yield _position(words, values)
-    elif name.endswith("_quaternion") and size == 4:
+    elif name.endswith("_quaternion") and size == QUATERNION:
         yield _orientation(words.replace("quaternion", "orientation"), values)
-    elif name.endswith(("_pose", "_goal")) and size == 7:
+    elif name.endswith(("_pose", "_goal")) and size == POSITION + QUATERNION:
         words = words.removesuffix(" pose")
-        yield _position(f"{words} position", values[:, :3])
-        yield _orientation(f"{words} orientation", values[:, 3:])
+        yield _position(f"{words} position", values[:, :POSITION])
+        yield _orientation(f"{words} orientation", values[:, POSITION:])
     elif size == 1 and np.isin(values, (0.0, 1.0)).all():
         yield Label(words, (words,), values, "%", wrong_percent)
     else:
-        components = (words,) if size == 1 else tuple(f"{words} {i}" for i in range(1, size + 1))
-        yield Label(words, components, values, "", _median_difference)
+        numbered = (words,) if size == 1 else tuple(f"{words} {i}" for i in range(1, size + 1))
+        yield Label(words, spec.vectors.get(name, numbered), values, "", _median_difference)
 
 
 def _position(name: str, values: Array) -> Label:

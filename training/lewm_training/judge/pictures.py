@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_training.data import EpisodeDataset
-from lewm_training.judge.figures import plot_embedding, plot_retrieval, plot_retrieval_error
+from lewm_training.judge.figures import measures_of, plot_embedding, plot_retrieval, plot_retrieval_error
 from lewm_training.judge.labels import labels_of
 from lewm_training.judge.retrieval import retrieve
 
@@ -24,17 +24,16 @@ def draw_run_pictures(
     `retrieval_error.png`: how far these are from the truth, over many starts, if the dataset knows positions.
 
     Raises:
-        CheckpointError: the model takes other actions than the dataset holds.
-        DatasetError: the frames do not fit the model, or the episodes are too short.
+        ConfigError, DatasetError: frames, vectors or actions do not fit the model, or the episodes are too short.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     found = retrieve(checkpoint, dataset, episodes, seed)
+    folder.mkdir(parents=True, exist_ok=True)
     labels = labels_of(dataset, found.bank)
     colour = next((label for label in labels if label.name == "joint positions"), labels[0] if labels else None)
     paths = [folder / "embedding.png", folder / "retrieval.png"]
-    plot_embedding(found.embeddings, colour, paths[0])
+    plot_embedding(found.states, colour, paths[0])
     plot_retrieval(found, dataset, checkpoint.action_space.block_s, paths[1])
-    if {"ee_position", "proprio"} & dataset.columns.keys():
+    if measures_of(dataset):
         paths.append(folder / "retrieval_error.png")
         plot_retrieval_error(found, dataset, checkpoint.action_space.block_s, paths[2])
     return paths

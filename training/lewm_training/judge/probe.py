@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lewm_ros.model import LeWorldModel
 from lewm_training.data import DatasetError, EpisodeDataset
-from lewm_training.judge.embeddings import Features, embed, embed_with_patches, untrained_like
+from lewm_training.judge.embeddings import embed_flat, embed_with_patches, untrained_like
 from lewm_training.judge.labels import Array, Label, labels_of, median_distance_mm
 from lewm_training.judge.regression import linear_probe, mlp_probe, pearson_r, r_squared, standardise
 
@@ -104,18 +104,24 @@ def probe_encoder(model: LeWorldModel, dataset: EpisodeDataset, split: ProbeSpli
     described = {label.name: _describe(label, bounds) for label in labels}
     records = []
     for prefix, network in {"": model, "untrained ": untrained_like(model, seed)}.items():
-        features = embed_with_patches(network, dataset, rows, progress=f"encode, {prefix or 'trained '}model")
-        for source, x in _inputs(features, bounds[0], seed).items():
+        inputs = _inputs(network, dataset, rows, bounds[0], seed, f"encode, {prefix or 'trained '}model")
+        for source, x in inputs.items():
             for label in tqdm(labels, desc=f"probe {prefix}{source}", unit="label"):
                 records += [{"label": label.name, "input": prefix + source} | r for r in _probe(x, label, bounds, seed)]
     return {"labels": described, "probes": records}
 
 
-def _inputs(features: Features, train: int, seed: int) -> dict[str, Array]:
-    """What probes read, by name, at unit scale: (N, D) and (N, P)."""
-    embedding = features.embedding.astype(np.float64)
+def _inputs(
+    model: LeWorldModel, dataset: EpisodeDataset, rows: NDArray[np.int64], train: int, seed: int, progress: str
+) -> dict[str, Array]:
+    """What probes read, by name, at unit scale (N, P): fitted on the first `train` rows."""
+    if model.config.tokens == "patches":
+        states = embed_flat(model, dataset, rows, progress=progress).astype(np.float32)
+        return {"patches": principal_components(states, train, seed)}
+    features = embed_with_patches(model, dataset, rows, progress=progress)
+    states = features.states.astype(np.float64)
     return {
-        "embedding": standardise(embedding, embedding[:train]),
+        "embedding": standardise(states, states[:train]),
         "patches": principal_components(features.patches, train, seed),
     }
 
@@ -172,23 +178,32 @@ def _score(label: Label, predicted: Array, true: Array, varies: NDArray[np.bool_
 
 
 def light_probe(
-    model: LeWorldModel, dataset: EpisodeDataset, train_rows: NDArray[np.int64], test_rows: NDArray[np.int64]
+    model: LeWorldModel,
+    dataset: EpisodeDataset,
+    train_rows: NDArray[np.int64],
+    test_rows: NDArray[np.int64],
+    seed: int = 0,
 ) -> dict[str, float | list[float]]:
-    """What a linear probe reads from embeddings, for validation in training; labels that are not there are left out.
+    """What a linear probe reads from states, for validation in training; what the dataset lacks is left out.
 
     Returns:
-        `probe/joint_r2` (a figure per joint), `probe/position_r2` (x, y, z) and `probe/position_error_mm` (median).
+        `probe/NAME_r2` of every vector (a figure per number), `probe/position_r2` (x, y, z of the end effector) and
+        `probe/position_error_mm` (median).
     """
-    columns = {"joint": "proprio", "position": "ee_position"}
+    columns = {name: name for name in dataset.spec.vectors} | {"position": "ee_position"}
     present = {name: dataset.columns[column] for name, column in columns.items() if column in dataset.columns}
     if not present:
         return {}
-    train_z, test_z = embed(model, dataset, train_rows), embed(model, dataset, test_rows)
-    train_z, test_z = standardise(train_z, train_z), standardise(test_z, train_z)
+    states = embed_flat(model, dataset, np.concatenate([train_rows, test_rows]))
+    count = len(train_rows)
+    if model.config.tokens == "patches":
+        x = principal_components(states.astype(np.float32), count, seed)
+    else:
+        x = standardise(states, states[:count])
     figures: dict[str, float | list[float]] = {}
     for name, column in present.items():
         true, train = (column[rows].reshape(len(rows), -1).astype(np.float64) for rows in (test_rows, train_rows))
-        predicted = linear_probe(train_z, train, test_z)
+        predicted = linear_probe(x[:count], train, x[count:])
         figures[f"probe/{name}_r2"] = [round(float(v), 4) for v in r_squared(predicted, true)]
         if name == "position":
             figures["probe/position_error_mm"] = round(median_distance_mm(predicted, true), 2)

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lewm_ros.config import ConfigError, PlannerConfig, UserError, from_mapping, read_yaml
+from lewm_ros.config import ConfigError, UserError, from_mapping, read_yaml
+from lewm_ros.planning import PlannerConfig
 from lewm_training.judge.domains import own_domain
 
 NODES = ("encoder_node", "planner_node", "sim_node")

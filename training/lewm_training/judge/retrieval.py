@@ -1,4 +1,4 @@
-"""What a model imagines, shown as real frames: roll out, and look up the nearest embedding in a bank of frames."""
+"""What a model imagines, shown as real frames: roll out, and look up the nearest state in a bank of frames."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lewm_ros.model.checkpoint import Checkpoint, CheckpointError
+from lewm_ros.model.checkpoint import Checkpoint
 from lewm_training.data import DatasetError, EpisodeDataset
-from lewm_training.judge.embeddings import embed
+from lewm_training.judge.embeddings import embed, embed_flat, flat_states
 
 Rows = NDArray[np.int64]
 
@@ -19,20 +19,22 @@ BLOCKS_AHEAD = (1, 2, 3, 5, 10)
 
 @dataclass(frozen=True)
 class Retrieval:
-    """S starts, each imagined T horizons ahead under the actions that were recorded there. Frames are given as rows.
+    """S starts, each imagined T horizons ahead under the actions that were recorded there.
+
+    Frames are given as rows, states as vectors; see `flat_states`.
 
     Args:
         blocks_ahead: the T horizons, in model steps.
         start: (S,) the newest frame that the model was shown.
         true: (S, T) what came.
-        nearest: (S, T) the frame of the bank whose embedding is nearest to the imagined one; the bank holds `true`.
+        nearest: (S, T) the frame of the bank whose state is nearest to the imagined one; the bank holds `true`.
         nearest_elsewhere: (S, T) the same among the frames of other episodes; None if there is but one.
-        best_elsewhere: (S, T) as `nearest_elsewhere`, for the embedding of the true frame: what perfect prediction
+        best_elsewhere: (S, T) as `nearest_elsewhere`, for the state of the true frame: what perfect prediction
             would give with this encoder and this bank; None likewise.
-        latent_error: (S, T) squared distance between imagined and true embedding, per dimension.
-        latent_motion: (S, T) the same between the embeddings of the start and of the true frame.
+        latent_error: (S, T) squared distance between imagined and true state, per dimension.
+        latent_motion: (S, T) the same between the states of the start and of the true frame.
         bank: (N,) rows of the bank.
-        embeddings: (N, D) their embeddings.
+        states: (N, F) their states.
     """
 
     blocks_ahead: tuple[int, ...]
@@ -44,7 +46,7 @@ class Retrieval:
     latent_error: NDArray[np.float64]
     latent_motion: NDArray[np.float64]
     bank: Rows
-    embeddings: NDArray[np.float64]
+    states: NDArray[np.float64]
 
 
 def retrieve(
@@ -53,11 +55,10 @@ def retrieve(
     """Imagine from random starts in `episodes` and retrieve from a bank of about `bank` of their frames.
 
     Raises:
-        CheckpointError: the model takes other actions than the dataset holds.
-        DatasetError: no episode is long enough for one block.
+        DatasetError: the model takes other actions than the dataset holds, or no episode is long enough for one block.
     """
     model, space = checkpoint.model, checkpoint.action_space
-    _require_same_actions(checkpoint, dataset)
+    dataset.require_same_actions(space, f"checkpoint '{checkpoint.name}'")
     block, history = space.action_block, model.config.history
     longest = (int(dataset.lengths[episodes].max()) - 1) // block - (history - 1)
     ahead = tuple(blocks for blocks in BLOCKS_AHEAD if blocks <= longest)
@@ -75,11 +76,12 @@ def retrieve(
     single = dataset.window_starts(episodes, 1)
     single = rng.choice(single, min(bank, len(single)), replace=False)
     rows = np.union1d(windows, single)
-    embeddings = embed(model, dataset, rows)
+    states = embed_flat(model, dataset, rows)
 
-    z = embeddings[np.searchsorted(rows, windows)]  # (S, frames, D)
-    actions = space.normalise(dataset.read_windows(firsts, frames, block)[1])  # (S, frames-1, A)
-    imagined = _imagine(checkpoint, z[:, :history], actions)  # (S, ahead[-1], D)
+    z = states[np.searchsorted(rows, windows)]  # (S, frames, F)
+    seen = embed(model, dataset, windows[:, :history].reshape(-1)).reshape(-1, history, *checkpoint.state_shape)
+    actions = space.normalise(dataset.read_actions(firsts, frames - 1, block))  # (S, frames-1, A)
+    imagined = _imagine(checkpoint, seen, actions)  # (S, ahead[-1], F)
     wanted = np.array(ahead) - 1
     imagined, true_z, true = imagined[:, wanted], z[:, history + wanted], windows[:, history + wanted]
     elsewhere = _episode_of(dataset, rows) != _episode_of(dataset, firsts)[:, None]  # (S, N)
@@ -88,42 +90,29 @@ def retrieve(
         blocks_ahead=ahead,
         start=windows[:, history - 1],
         true=true,
-        nearest=rows[_nearest(imagined, embeddings)],
-        nearest_elsewhere=rows[_nearest(imagined, embeddings, elsewhere)] if several else None,
-        best_elsewhere=rows[_nearest(true_z, embeddings, elsewhere)] if several else None,
+        nearest=rows[_nearest(imagined, states)],
+        nearest_elsewhere=rows[_nearest(imagined, states, elsewhere)] if several else None,
+        best_elsewhere=rows[_nearest(true_z, states, elsewhere)] if several else None,
         latent_error=np.square(imagined - true_z).mean(-1),
         latent_motion=np.square(z[:, history - 1, None] - true_z).mean(-1),
         bank=rows,
-        embeddings=embeddings,
+        states=states,
     )
-
-
-def _require_same_actions(checkpoint: Checkpoint, dataset: EpisodeDataset) -> None:
-    space = checkpoint.action_space
-    ours = (space.kind, space.control_hz)
-    theirs = (dataset.meta.get("action_space"), dataset.meta.get("control_hz"))
-    if ours != theirs:
-        raise CheckpointError(
-            f"checkpoint '{checkpoint.name}' acts in {ours[0]} at {ours[1]} Hz, "
-            f"{dataset.path} holds {theirs[0]} at {theirs[1]} Hz; pictures of rollouts need the same"
-        )
 
 
 @torch.inference_mode()
 def _imagine(checkpoint: Checkpoint, z: NDArray[np.float64], actions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Embeddings (S, H, D) and all z-scored blocks (S, H-1+T, A) -> imagined embeddings (S, T, D)."""
-    device = next(checkpoint.model.parameters()).device
-    known = z.shape[1]
-    seen = torch.from_numpy(z).float().to(device)
-    blocks = torch.from_numpy(actions).float().to(device)
+    """States (S, H, K, D) and all z-scored blocks (S, H-1+T, A) -> imagined states (S, T, F)."""
+    device, known = checkpoint.device, z.shape[1]
+    seen, blocks = (torch.from_numpy(values).float().to(device) for values in (z, actions))
     imagined = checkpoint.model.rollout(seen, blocks[:, : known - 1], blocks[:, known - 1 :].unsqueeze(1))
-    return imagined[:, 0].double().cpu().numpy()
+    return flat_states(checkpoint.model, imagined[:, 0]).double().cpu().numpy()
 
 
 def _nearest(
     wanted: NDArray[np.float64], bank: NDArray[np.float64], allowed: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """Index (S, T) into the bank (N, D) of what is nearest to `wanted` (S, T, D), where `allowed` (S, N)."""
+    """Index (S, T) into the bank (N, F) of what is nearest to `wanted` (S, T, F), where `allowed` (S, N)."""
     distances = np.square(bank).sum(-1) - 2.0 * wanted @ bank.T  # (S, T, N), but for a constant
     if allowed is not None:
         distances = np.where(allowed[:, None], distances, np.inf)

@@ -10,15 +10,16 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lewm_ros.model import LeWorldModel
+from lewm_ros.model.inputs import Inputs
 
 
 def batch_norms(model: LeWorldModel) -> list[_BatchNorm]:
-    """Every BatchNorm of the model."""
-    return [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    """Every BatchNorm of the model that learns; those of a frozen encoder stay as they are."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.weight.requires_grad]
 
 
 @torch.no_grad()
-def settle_batch_norm(model: LeWorldModel, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+def settle_batch_norm(model: LeWorldModel, batches: Iterable[tuple[Inputs, Tensor]]) -> None:
     """Recompute running statistics as plain averages over `batches` (precise BN: Wu and Johnson, 2105.07576).
 
     The moving averages of training trail the weights and carry the anchored share of its batches; evaluation in their
@@ -26,7 +27,7 @@ def settle_batch_norm(model: LeWorldModel, batches: Iterable[tuple[Tensor, Tenso
 
     Args:
         model: what is settled; left in evaluation mode.
-        batches: normalised frames (B, H+1, 3, height, width) and z-scored blocks (B, H, A), on the model's device.
+        batches: normalised windows of H+1 frames, by name, and z-scored blocks (B, H, A), on the model's device.
     """
     norms = batch_norms(model)
     momenta = [norm.momentum for norm in norms]
@@ -35,9 +36,9 @@ def settle_batch_norm(model: LeWorldModel, batches: Iterable[tuple[Tensor, Tenso
         norm.reset_running_stats()
         norm.momentum = None  # a plain average
         norm.train()
-    for pixels, actions in batches:
-        z = model.encode(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
-        model.predict(z[:, :-1], actions)
+    if norms:
+        for inputs, actions in batches:
+            model.predict(model.encode_windows(inputs)[:, :-1], actions)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lewm_ros.config import TrainConfig
 from lewm_ros.model import LeWorldModel, SIGReg
+from lewm_ros.model.inputs import Inputs
 from lewm_training.learn.distributed import GlobalSIGReg, Ranks
 
 
@@ -25,27 +24,31 @@ class Objective(nn.Module):
         self.model, self.config, self.ranks = model, config, ranks or Ranks()
         self.sigreg = (GlobalSIGReg if self.ranks.world > 1 else SIGReg)(config.sigreg)
 
-    def forward(self, pixels: Tensor, actions: Tensor, directions: Tensor) -> dict[str, Tensor]:
+    def forward(self, inputs: Inputs, actions: Tensor, directions: Tensor) -> dict[str, Tensor]:
         """The loss and its terms, unweighted, as scalars.
 
         Args:
-            pixels: normalised windows (B, F, 3, height, width), F = `config.window_frames`.
+            inputs: normalised windows (B, F, 3, height, width) and (B, F, n), by name, F = `config.window_frames`.
             actions: z-scored blocks (B, F-1, A) between those frames.
             directions: of SIGReg (D, M), the same in every process.
         """
         config = self.config
-        loss = self.model.loss(pixels, actions, lambda z: self.sigreg(z, directions), config.sigreg.weight)
-        windows = torch.tensor(float(len(pixels)), device=pixels.device)
+        loss = self.model.loss(inputs, actions, lambda z: self._regularise(z, directions))
+        windows = torch.tensor(float(len(actions)), device=actions.device)
         share = windows / self.ranks.total(windows)
-        loss = replace(loss, prediction=share * loss.prediction, sigreg=loss.sigreg / self.ranks.world)
-        terms, total = {"prediction": loss.prediction, "sigreg": loss.sigreg}, loss.total
+        terms = {"prediction": share * loss.prediction, "sigreg": loss.sigreg / self.ranks.world}
+        total = terms["prediction"] + config.sigreg.weight * terms["sigreg"]
         if config.rollout_blocks > 1:
-            terms["rollout"] = share * self._rollout_error(loss.embeddings, loss.predicted, actions)
+            terms["rollout"] = share * self._rollout_error(loss.states, loss.predicted, actions)
             total = total + terms["rollout"]
         if config.straightening > 0.0:
-            terms["curvature"] = share * curvature(loss.embeddings)
+            terms["curvature"] = share * curvature(loss.states)
             total = total + config.straightening * terms["curvature"]
         return {"loss": total, **terms}
+
+    def _regularise(self, z: Tensor, directions: Tensor) -> Tensor:
+        """SIGReg of states (T, B, D); a frozen encoder's cannot collapse, and are far too many."""
+        return self.sigreg(z, directions) if self.config.model.tokens == "cls" else z.new_zeros(())
 
     def _rollout_error(self, z: Tensor, predicted: Tensor, actions: Tensor) -> Tensor:
         """Squared error of what lies 2 to `rollout_blocks` blocks ahead, each prediction fed back.
@@ -53,13 +56,13 @@ class Objective(nn.Module):
         The prediction of one block ahead is at hand already: the rollout goes on from it.
         """
         history, blocks = self.config.model.history, self.config.rollout_blocks
-        known = torch.cat([z[:, 1:history], predicted[:, -1:]], dim=1)  # (B, H, D)
+        known = torch.cat([z[:, 1:history], predicted[:, -1:]], dim=1)  # (B, H, K, D)
         plan = actions[:, history : history + blocks - 1].unsqueeze(1)
-        imagined = self.model.rollout(known, actions[:, 1:history], plan).squeeze(1)  # (B, blocks-1, D)
+        imagined = self.model.rollout(known, actions[:, 1:history], plan).squeeze(1)  # (B, blocks-1, K, D)
         return (imagined - z[:, history + 1 : history + blocks]).float().square().mean()
 
 
 def curvature(z: Tensor) -> Tensor:
-    """Mean of 1 - cos between successive velocities of embeddings (B, F, D): 0 on straight paths (arXiv 2603.12231)."""
-    velocity = z.float().diff(dim=1)
+    """Mean of 1 - cos between successive velocities of states (B, F, ...): 0 on straight paths (arXiv 2603.12231)."""
+    velocity = z.float().flatten(2).diff(dim=1)
     return 1.0 - F.cosine_similarity(velocity[:, 1:], velocity[:, :-1], dim=-1).mean()

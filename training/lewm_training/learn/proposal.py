@@ -1,4 +1,4 @@
-"""Train what helps the planner beside the model, the proposal and the gap: minutes on the CPU, on frozen embeddings."""
+"""Train what helps the planner beside the model, the proposal and the gap: minutes on the CPU, on frozen states."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from lewm_ros.model.gap import FrameGap
 from lewm_ros.model.proposal import Proposal
 from lewm_training.data import EpisodeDataset
 from lewm_training.judge.embeddings import embed
-from lewm_training.learn.action_statistics import action_block
 from lewm_training.learn.finite import require_finite
 
 VALIDATION_PAIRS = 4096
@@ -28,36 +27,35 @@ VALIDATION_PAIRS = 4096
 def train_proposal(
     checkpoint: Checkpoint, dataset: EpisodeDataset, config: ProposalTrainConfig, seed: int
 ) -> tuple[Checkpoint, dict[str, Any]]:
-    """Regress, on the embeddings of two frames of an episode, the sum of the actions and the blocks between them.
+    """Regress, on the states of two frames of an episode, what leads from one to the other, and in how many blocks.
 
-    The encoder stays as it is: embeddings are computed once. Blocks are regressed by a low expectile
-    (`config.gap_expectile`), since the way that an episode took is seldom the shortest.
+    Of the channels that add up it is the sum of the actions between the frames; of the others, such as a gripper's
+    command, their mean over the block after the first frame. The encoder stays as it is: states are computed once.
+    Blocks are regressed by a low expectile (`config.gap_expectile`), since the way that an episode took is seldom the
+    shortest.
 
     Returns:
         the checkpoint with the proposal and the gap, if there is to be one, and figures on held-out episodes: R2 of
-        each action's sum, and the correlation of the gap with the blocks that lay between.
+        each sum and of each other channel, and the correlation of the gap with the blocks that lay between.
 
     Raises:
-        CheckpointError: the checkpoint is not a LeWorldModel, or acts in what no arm carries out.
-        DatasetError: frames or actions do not fit the model, or there are too few episodes.
+        ConfigError, DatasetError: frames, vectors or actions do not fit the model, or there are too few episodes.
         ConfigError: the loss is no longer finite.
     """
-    checkpoint.require_kind("lewm")
-    checkpoint.require_arm()
-    action_block(checkpoint.model.config, dataset)
+    dataset.require_same_actions(checkpoint.action_space, f"checkpoint '{checkpoint.name}'")
     torch.manual_seed(seed)
-    train, held_out = (dataset.window_starts(e, 1) for e in dataset.split(config.validation_fraction, seed))
+    train, held_out = (dataset.window_starts(e, 2) for e in dataset.split(config.validation_fraction, seed))
     pairs = Pairs(checkpoint, dataset, config, np.random.default_rng([seed, 3]))
-    dimension = checkpoint.model.config.embedding_dim
-    proposal = Proposal(config.proposal, dimension, checkpoint.action_space.block_dim)
-    proposal.scale.copy_(pairs.draw(train, VALIDATION_PAIRS).way.std(0) + 1e-6)
-    gap = FrameGap(config.gap, dimension) if config.gap else None
+    proposal = Proposal(config.proposal, pairs.state_dim, checkpoint.action_space)
+    if proposal.deltas:
+        proposal.scale.copy_(pairs.draw(train, VALIDATION_PAIRS).way.std(0) + 1e-6)
+    gap = FrameGap(config.gap, pairs.state_dim) if config.gap else None
     parameters = [p for head in (proposal, gap) if head for p in head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
     for _ in (bar := tqdm(range(config.steps), desc="train proposal", unit="step")):
         batch = pairs.draw(train, config.batch_size, config.noise)
-        loss = ((proposal.way(batch.z, batch.goal) - batch.way) / proposal.scale).square().mean()
+        loss = _proposal_loss(proposal, batch)
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
         if gap:
             loss = loss + _expectile_loss(gap(batch.z, batch.goal), batch.blocks, config.gap_expectile)
@@ -80,11 +78,19 @@ def train_proposal(
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Embeddings of two frames (B, D) each, the sum (B, 7) of the z-scored actions and the blocks (B,) between them."""
+    """Pairs of frames of an episode.
+
+    Attributes:
+        z, goal: what a goal has of their states, side by side (B, Z).
+        way: the sums (B, deltas) of the z-scored actions between them, of the channels that add up.
+        other: the other z-scored channels (B, others), mean over the block after `z`.
+        blocks: (B,) between them.
+    """
 
     z: Tensor
     goal: Tensor
     way: Tensor
+    other: Tensor
     blocks: Tensor
 
 
@@ -95,33 +101,64 @@ class Pairs:
         self, checkpoint: Checkpoint, dataset: EpisodeDataset, config: ProposalTrainConfig, rng: np.random.Generator
     ) -> None:
         space, self._rng = checkpoint.action_space, rng
-        rows = np.arange(len(dataset.pixels))
-        self._embeddings = torch.from_numpy(embed(checkpoint.model, dataset, rows, progress="embed")).float()
-        scored = (dataset.columns["action"] - np.asarray(space.mean)) / np.asarray(space.std)
+        states = embed(checkpoint.model, dataset, np.arange(len(dataset.pixels)), progress="embed")
+        self._states = torch.from_numpy(states[:, checkpoint.goal_tokens].reshape(len(states), -1)).float()
+        scored = (np.asarray(dataset.columns["action"]) - np.asarray(space.mean)) / np.asarray(space.std)
         scored = np.nan_to_num(scored)  # only the last action of an episode may be NaN, and no pair spans it
-        self._travelled = np.concatenate([np.zeros((1, scored.shape[1])), np.cumsum(scored, axis=0)])
+        self._travelled = np.concatenate([np.zeros((1, space.dim)), np.cumsum(scored, axis=0)])
         self._last = np.repeat(dataset.offsets + dataset.lengths - 1, dataset.lengths)
         self._longest, self._block = round(config.longest_s * space.control_hz), space.action_block
+        self._deltas, self._others = space.places("delta"), space.places("absolute", "velocity")
+
+    @property
+    def state_dim(self) -> int:
+        """Z."""
+        return self._states.shape[1]
 
     def draw(self, rows: NDArray[np.int64], count: int, noise: float = 0.0) -> Batch:
-        """So many pairs that begin in `rows`; `noise` is the std of what is added to the embeddings."""
+        """So many pairs that begin in `rows`, none the last of an episode; `noise` is the std of that on the states."""
         start = self._rng.choice(rows, count)
         end = np.minimum(start + self._rng.integers(0, self._longest + 1, count), self._last[start])
-        z, goal = (self._embeddings[row] for row in (start, end))
+        block_end = np.minimum(start + self._block, self._last[start])
+        z, goal = (self._states[row] for row in (start, end))
         if noise:
             z, goal = (x + noise * torch.randn_like(x) for x in (z, goal))
-        way = torch.from_numpy((self._travelled[end] - self._travelled[start]).astype(np.float32))
-        return Batch(z, goal, way, torch.from_numpy(((end - start) / self._block).astype(np.float32)))
+        way = self._sum(start, end)[:, self._deltas]
+        other = self._sum(start, block_end)[:, self._others] / (block_end - start)[:, None]
+        blocks = (end - start) / self._block
+        return Batch(z, goal, *(torch.from_numpy(values.astype(np.float32)) for values in (way, other, blocks)))
+
+    def _sum(self, start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of the z-scored actions (B, dim) from rows `start` to before rows `end`."""
+        return self._travelled[end] - self._travelled[start]
+
+
+def _proposal_loss(proposal: Proposal, batch: Batch) -> Tensor:
+    """Squared error of what adds up, at unit scale, and of what does not."""
+    loss = batch.z.new_zeros(())
+    if batch.way.shape[1]:
+        loss = loss + ((proposal.way(batch.z, batch.goal) - batch.way) / proposal.scale).square().mean()
+    if batch.other.shape[1]:
+        loss = loss + (proposal.other(batch.z, batch.goal) - batch.other).square().mean()
+    return loss
 
 
 @torch.inference_mode()
 def _measure(proposal: Proposal, gap: FrameGap | None, batch: Batch) -> dict[str, Any]:
-    residual = (proposal.way(batch.z, batch.goal) - batch.way).square().mean(0)
-    metrics = {"way_r2": [round(value, 4) for value in (1.0 - residual / batch.way.var(0)).tolist()]}
+    metrics: dict[str, Any] = {}
+    for name, true, predict in (("way", batch.way, proposal.way), ("other", batch.other, proposal.other)):
+        if true.shape[1]:
+            residual = (predict(batch.z, batch.goal) - true).square().mean(0)
+            metrics[f"{name}_r2"] = [_r2(*pair) for pair in zip(residual.tolist(), true.var(0).tolist(), strict=True)]
     if gap:
         together = torch.stack([gap(batch.z, batch.goal), batch.blocks])
         metrics["gap_r"] = round(float(torch.corrcoef(together)[0, 1]), 4)
     return metrics
+
+
+def _r2(residual: float, variance: float) -> float | None:
+    """None for what never changes."""
+    return round(1.0 - residual / variance, 4) if variance > 0.0 else None
 
 
 def _expectile_loss(predicted: Tensor, true: Tensor, expectile: float) -> Tensor:

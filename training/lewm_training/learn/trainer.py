@@ -1,13 +1,12 @@
-"""Train LeWorldModel on a dataset of episodes."""
+"""Train a world model on a dataset of episodes."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,25 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from lewm_ros.config import ConfigError, TrainConfig, to_mapping
 from lewm_ros.model import LeWorldModel
-from lewm_ros.model.checkpoint import Checkpoint, ErrorSpread
+from lewm_ros.model.checkpoint import Checkpoint, ErrorSpread, load_checkpoint
+from lewm_ros.model.inputs import Inputs
 from lewm_training.data import EpisodeDataset
 from lewm_training.data.locking import exclusive
-from lewm_training.data.windows import WindowReader, WindowSampler
+from lewm_training.data.windows import InputReader, WindowReader, WindowSampler
 from lewm_training.judge.machine import describe
-from lewm_training.learn.action_statistics import action_block, action_space_of
 from lewm_training.learn.batch_norm import settle_batch_norm
 from lewm_training.learn.distributed import Ranks, share_batch_norm
 from lewm_training.learn.finite import require_finite
 from lewm_training.learn.objective import Objective
 from lewm_training.learn.run_folder import RunFolder
+from lewm_training.learn.statistics import action_block, action_space_of, input_spec_of
 from lewm_training.learn.validation import Validation, warnings_about
 
 SETTLING_BATCHES = 16
@@ -53,7 +54,8 @@ class Trainer:
 
     Raises:
         DatasetError: the dataset does not fit the model.
-        ConfigError: the batch is too small for so many processes.
+        ConfigError: the batch is too small for so many processes, or timm does not have the encoder.
+        CheckpointError: the encoder cannot be taken from `config.encoder_checkpoint`.
     """
 
     def __init__(
@@ -65,6 +67,12 @@ class Trainer:
         device: str,
         ranks: Ranks | None = None,
     ) -> None:
+        source = load_checkpoint(config.encoder_checkpoint) if config.encoder_checkpoint else None
+        if source is not None:
+            config = _with_encoder(config, source)
+        if config.action_block is not None:
+            numbers = config.action_block * dataset.columns["action"].shape[1]
+            config = replace(config, model=replace(config.model, action_dim=numbers))
         self.config, self.dataset, self.seed = config, dataset, seed
         self.folder, self.ranks, self.device = RunFolder(folder), ranks or Ranks(), torch.device(device)
         if config.batch_size < 2 * self.ranks.world:
@@ -72,12 +80,16 @@ class Trainer:
         block = action_block(config.model, dataset)
         train_episodes, self.held_out = dataset.split(config.validation_fraction, seed)
         self.action_space = action_space_of(dataset, train_episodes, block)
-        self.reader = WindowReader(dataset, self.action_space, self.device)
+        inputs = input_spec_of(config.inputs, config.model.encoder.image_size, dataset, train_episodes)
+        self.reader = WindowReader(InputReader(dataset, inputs), self.action_space, self.device)
         self.sampler = WindowSampler(dataset, train_episodes, config, (config.window_frames - 1) * block + 1)
         self.validation = Validation(config, self.reader, self.held_out, self.sampler.starts, seed)
 
         torch.manual_seed(seed)
-        self.model = LeWorldModel(config.model).to(self.device)
+        pretrained = bool(config.model.encoder.timm_name) and not RunFolder(folder).state.exists()
+        self.model = LeWorldModel(config.model, inputs, pretrained).to(self.device)
+        if source is not None:
+            self.model.encoder.vit.load_state_dict(source.model.encoder.vit.state_dict())
         tune_for(self.model, config, self.device)
         if self.ranks.world > 1:
             share_batch_norm(self.model)
@@ -89,6 +101,7 @@ class Trainer:
         shared = self.ranks.world > 1
         self.objective = DistributedDataParallel(objective) if shared else objective
         self.optimizer = make_optimizer(self.model, config)
+        self.schedule = make_schedule(self.optimizer, config)
         self.epoch, self.trained_s = 0, 0.0
 
     @property
@@ -149,15 +162,6 @@ class Trainer:
         error = ErrorSpread(**{name: newest[f"validation/error_{name}"] for name in names}) if newest else None
         return Checkpoint(self.evaluated, self.action_space, error=error, name="model", provenance=provenance)
 
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine to zero."""
-        config = self.config
-        total = config.epochs * config.steps_per_epoch
-        warmup = max(1, round(config.warmup_fraction * total))
-        if step < warmup:
-            return config.learning_rate * (step + 1) / warmup
-        return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
     @property
     def _label(self) -> str:
         """The epoch under way."""
@@ -178,7 +182,7 @@ class Trainer:
                 asked = time.monotonic()
                 batch = next(windows)
                 waited_s += time.monotonic() - asked
-                terms = self._step(*self.reader.to_device(batch), directions, self.epoch * steps + step)
+                terms = self._step(*self.reader.to_device(batch), directions)
                 for name, value in terms.items():
                     sums[name] = sums.get(name, 0.0) + value.detach().float()
                 bar.update()
@@ -196,21 +200,20 @@ class Trainer:
             "train/waiting_share": waited_s / elapsed_s,
         }
 
-    def _step(self, pixels: Tensor, actions: Tensor, directions: torch.Generator, step: int) -> dict[str, Tensor]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
+    def _step(self, inputs: Inputs, actions: Tensor, directions: torch.Generator) -> dict[str, Tensor]:
         drawn = self.sigreg.draw_directions(self.config.model.embedding_dim, directions)
         with self._autocast():
-            terms = self.objective(pixels, actions, drawn)
+            terms = self.objective(inputs, actions, drawn)
         self.optimizer.zero_grad(set_to_none=True)
         (self.ranks.world * terms["loss"]).backward()  # DistributedDataParallel takes the mean of gradients
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.optimizer.step()
+        self.schedule.step()
         if self.average:
             self.average.update_parameters(self.model)
         return terms
 
-    def _settling_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _settling_batches(self) -> Iterator[tuple[Inputs, Tensor]]:
         """Plain training windows, the same whenever asked; each process has its share."""
         rng = np.random.default_rng([self.seed, 2])
         starts = (rng.choice(self.sampler.starts, self.config.batch_size) for _ in range(SETTLING_BATCHES))
@@ -237,6 +240,7 @@ class Trainer:
                 raise ConfigError(f"{self.folder.path}: was started with another {name}; choose another --out")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
         if self.average:
             self.average.load_state_dict(state["average"])
         self.epoch, self.trained_s = state["epoch"], state["trained_s"]
@@ -251,6 +255,7 @@ class Trainer:
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
             "epoch": self.epoch,
             "trained_s": self.trained_s,
         }
@@ -264,12 +269,30 @@ class Trainer:
 
 def make_optimizer(model: LeWorldModel, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW without decay on biases and norms, in one kernel."""
-    parameters = list(model.parameters())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> LRScheduler:
+    """Linear warm-up, then a cosine to zero, step by step."""
+    total = config.epochs * config.steps_per_epoch
+    warmup = max(1, round(config.warmup_fraction * total))
+    rise = LinearLR(optimizer, 1.0 / warmup, total_iters=max(1, warmup - 1))
+    fall = CosineAnnealingLR(optimizer, max(1, total - warmup))
+    return SequentialLR(optimizer, [rise, fall], [warmup])
+
+
+def _with_encoder(config: TrainConfig, source: Checkpoint) -> TrainConfig:
+    """The recipe for a model with this checkpoint's encoder."""
+    encoder = source.model.config.encoder
+    model = replace(config.model, encoder=encoder)
+    if model.tokens == "patches":
+        model = replace(model, embedding_dim=encoder.width)
+    return replace(config, model=model)
 
 
 def tune_for(model: LeWorldModel, config: TrainConfig, device: torch.device) -> None:
@@ -287,8 +310,9 @@ def _line(epoch: int, figures: dict[str, Any]) -> str:
         f"sigreg {figures['validation/sigreg']:.2f}",
         f"rank {figures['validation/effective_rank']:.1f}",
     ]
-    if "probe/joint_r2" in figures:
-        parts.append("joints R2 " + " ".join(f"{v:.2f}" for v in figures["probe/joint_r2"]))
+    for name in (name for name in figures if name.startswith("probe/") and name.endswith("_r2")):
+        label = name.removeprefix("probe/").removesuffix("_r2")
+        parts.append(f"{label} R2 " + " ".join(f"{value:.2f}" for value in figures[name]))
     if "probe/position_error_mm" in figures:
         parts.append(f"position {figures['probe/position_error_mm']:.0f} mm")
     return "  ".join([*parts, f"{figures['train/windows_per_s']:.0f} windows/s"])

@@ -62,16 +62,17 @@ class Validation:
         with torch.autocast(self.reader.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             windows = max(1, self.config.batch_size * self.config.window_frames // frames)  # as in training, or less
             pieces = np.array_split(starts, -(-len(starts) // windows))
-            z, actions = self._embed(model, pieces, frames)
+            z, actions = self._encode(model, pieces, frames)
             figures = self._one_step(model, z, actions) | self._rollouts(model, z, actions)
             figures |= self._batch_norm_check(model, z, actions, starts)
-        figures |= spread(z.flatten(0, 1).double().cpu().numpy())
+        figures |= collapse_monitors(z[..., 0, :].flatten(0, 1).double().cpu().numpy())
         test_rows = self.reader.dataset.window_starts(self.episodes, 1)
         return figures | light_probe(
             model,
             self.reader.dataset,
             np.sort(_some(rng, self.train_rows, 4 * self.config.probe_frames)),
             np.sort(_some(rng, test_rows, self.config.probe_frames)),
+            self.seed,
         )
 
     def _choose(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], int]:
@@ -85,23 +86,24 @@ class Validation:
         starts = dataset.window_starts(long_enough if len(long_enough) else self.episodes, span)
         return _some(rng, starts, self.config.validation_windows), history + ahead
 
-    def _embed(self, model: LeWorldModel, batches: list[NDArray[np.int64]], frames: int) -> tuple[Tensor, Tensor]:
-        """Embeddings (N, F, D) and z-scored blocks (N, F-1, A) of all windows, encoded batch by batch."""
-        embeddings, blocks = [], []
+    def _encode(self, model: LeWorldModel, batches: list[NDArray[np.int64]], frames: int) -> tuple[Tensor, Tensor]:
+        """States (N, F, K, D) and z-scored blocks (N, F-1, A) of all windows, encoded batch by batch."""
+        states, blocks = [], []
         for windows in self.reader.read_ahead(batches, frames):
-            pixels, actions = self.reader.to_device(windows)
-            embeddings.append(model.encode(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2]).float())
+            inputs, actions = self.reader.to_device(windows)
+            states.append(model.encode_windows(inputs).float())
             blocks.append(actions)
-        return torch.cat(embeddings), torch.cat(blocks)
+        return torch.cat(states), torch.cat(blocks)
 
     def _one_step(self, model: LeWorldModel, z: Tensor, actions: Tensor) -> dict[str, float]:
         history = self.config.model.history
         z = z[:, : history + 1]
         sigreg = SIGReg(self.config.sigreg).to(z.device)
         directions = sigreg.draw_directions(z.shape[-1], torch.Generator().manual_seed(self.seed))
-        pieces = z.transpose(0, 1).tensor_split(max(1, len(z) // self.config.batch_size), dim=1)
+        judged = z[:, :, :1] if self.config.model.tokens == "patches" else z  # of patches, one says enough
+        pieces = judged.flatten(1, 2).transpose(0, 1).tensor_split(max(1, len(z) // self.config.batch_size), dim=1)
         predicted = model.predict(z[:, :-1], actions[:, :history])[:, -1].float()
-        errors, changes = ((predicted - z[:, k]).square().mean(-1).cpu().numpy() for k in (-1, -2))
+        errors, changes = ((predicted - z[:, k]).square().mean((-2, -1)).cpu().numpy() for k in (-1, -2))
         return {
             **{f"validation/error_{key}": value for key, value in asdict(error_spread(errors, changes)).items()},
             "validation/prediction": _prediction_error(model, z, actions),
@@ -110,10 +112,10 @@ class Validation:
         }
 
     def _rollouts(self, model: LeWorldModel, z: Tensor, actions: Tensor) -> dict[str, float]:
-        """Error at each of HORIZONS, beside that of taking the newest frame's embedding for the later one's."""
+        """Error at each of HORIZONS, beside that of taking the newest frame's state for the later one's."""
         history = self.config.model.history
         plan = actions[:, history - 1 :].unsqueeze(1)
-        imagined = model.rollout(z[:, :history], actions[:, : history - 1], plan).squeeze(1)  # (N, F-H, D)
+        imagined = model.rollout(z[:, :history], actions[:, : history - 1], plan).squeeze(1)  # (N, F-H, K, D)
         figures = {}
         for k in (k for k in HORIZONS if k <= imagined.shape[1]):
             true = z[:, history - 1 + k]
@@ -128,7 +130,7 @@ class Validation:
         frames, windows = self.config.model.history + 1, min(2 * self.config.batch_size, len(starts))
         z, actions = z[:windows, :frames], actions[:windows]
         with batch_statistics(model):
-            by_batch, _ = self._embed(model, [starts[:windows]], frames)
+            by_batch, _ = self._encode(model, [starts[:windows]], frames)
             prediction = _prediction_error(model, by_batch, actions)
         difference = (by_batch - z).square().sum() / (z - z.mean((0, 1))).square().sum().clamp_min(1e-12)
         running = _prediction_error(model, z, actions)
@@ -148,8 +150,8 @@ def error_spread(errors: NDArray[np.float32], changes: NDArray[np.float32]) -> E
     return ErrorSpread(intercept, slope, max(float(residuals.std()), LEAST_STD), least_change)
 
 
-def spread(embeddings: NDArray[np.float64]) -> dict[str, float]:
-    """Collapse monitors of embeddings (N, D): effective rank, and least and mean std of a dimension."""
+def collapse_monitors(embeddings: NDArray[np.float64]) -> dict[str, float]:
+    """Of embeddings (N, D): effective rank, and least and mean std of a dimension."""
     covariance = np.atleast_2d(np.cov(embeddings.T))
     std = np.sqrt(np.diag(covariance))
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,34 +11,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lewm_ros.config import ConfigError, load
-from lewm_ros.model.pixels import fit_frame
-from lewm_ros.robot.action_space import ACTION_DIM, ARM_KINDS, KINDS
+from lewm_ros.observation.input_spec import UNNAMED, fit_frame
+from lewm_ros.robot.action_space import ActionSpace, Channel
+from lewm_ros.robot.arm_actions import declared_space
 from lewm_ros.robot.continuous import begin_in_first_turn, find_wrap, follow_turns
 from lewm_training.data import DatasetError, EpisodeError
-from lewm_training.data.checks import FULL_TURN_RAD, check_label_names
+from lewm_training.data.checks import FULL_TURN_RAD, RESERVED_NAMES, check_column_names
+from lewm_training.data.spec import PROPRIO, DatasetSpec, camera_columns
 
 ANGLES = ("radians", "degrees")
 ACTIONS = ("delta", "target", "measured")
 
 
 @dataclass(frozen=True)
-class Declaration:
+class VectorColumn:
+    """A vector of the dataset, taken from a column of the source.
+
+    Args:
+        column: the source's.
+        names: of the vector's numbers; empty: they have none, and no model takes the vector in.
+        indices: which of the column's numbers they are; empty: all.
+    """
+
+    column: str
+    names: tuple[str, ...] = ()
+    indices: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.column:
+            raise ConfigError("column: must not be empty")
+        if min(self.indices, default=0) < 0:
+            raise ConfigError("indices: must be numbers from 0 on")
+        if len(set(self.names)) != len(self.names):
+            raise ConfigError(f"names: each only once, got {', '.join(self.names)}")
+        if self.names and self.indices and len(self.names) != len(self.indices):
+            raise ConfigError(f"names: {len(self.names)} for {len(self.indices)} indices")
+
+
+@dataclass(frozen=True)
+class ColumnDeclaration:
     """What a source does not say about itself.
 
     Args:
-        action_space: joint_delta, ee_delta or other.
-        limit: largest action per control step, in rad (joint_delta) or m, rad and gripper (ee_delta); a larger one is
-            an error.
-        angles: unit of the source's joint positions, and of its actions in joint_delta: radians or degrees.
-        actions: what the source's actions are: `delta`, changes per control step, as here; `target`, the joint
-            positions that were commanded; `measured`, to be taken from the measured joint positions.
-        pixels: the camera's column.
+        action_space: joint_delta, ee_delta or other; the name of a space of one's own if there are `channels`.
+        limit: largest action per control step: rad of each joint (joint_delta), m and rad of the twist (ee_delta), and,
+            as one number more, of a gripper. A larger action is an error.
+        channels: of a space of one's own, in place of `limit`.
+        angles: unit of the source's joint positions, and of its actions on joints: radians or degrees.
+        actions: what the source's actions are on the channels that are changes: `delta`, changes per control step, as
+            here; `target`, the positions that were commanded; `measured`, to be taken from the measured positions.
+        cameras: column of every camera, as NAME: COLUMN.
+        pixels: the column of the only camera, in place of `cameras`.
         action: the action's column.
-        state: the column of joint positions; empty: there are none.
+        vectors: what else is measured, as NAME: column, names, indices. `proprio` is the joint positions.
+        state: the column of the joint positions, in place of `vectors: {proprio: ...}`; empty: there are none.
         labels: columns to take along unchanged, as NEW NAME: SOURCE'S NAME.
         state_indices: which of the state's numbers are the joints; empty: all.
         action_indices: which of the action's numbers count; empty: all.
         action_scale: factors on the action's numbers, for sources that store them scaled; empty: 1.
+        action_offset: what is then added to them, such as -1 after a factor 2 for a gripper from 0 to 1; empty: 0.
         joint_names: the joints in the order of the state.
         continuous_joints: those of them that turn without end; the others have two ends.
         control_hz: rows per second; a source that says it itself must agree.
@@ -47,16 +78,20 @@ class Declaration:
     """
 
     action_space: str
-    limit: tuple[float, ...]
     angles: str
-    pixels: str
+    limit: tuple[float, ...] = ()
+    channels: tuple[Channel, ...] = ()
     actions: str = "delta"
+    cameras: dict[str, str] = field(default_factory=dict)
+    pixels: str = ""
     action: str = "action"
+    vectors: dict[str, VectorColumn] = field(default_factory=dict)
     state: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     state_indices: tuple[int, ...] = ()
     action_indices: tuple[int, ...] = ()
     action_scale: tuple[float, ...] = ()
+    action_offset: tuple[float, ...] = ()
     joint_names: tuple[str, ...] = ()
     continuous_joints: tuple[str, ...] = ()
     control_hz: float | None = None
@@ -64,62 +99,95 @@ class Declaration:
     minimum_steps: int = 16
 
     def __post_init__(self) -> None:
-        for key, known in (("action_space", KINDS), ("angles", ANGLES), ("actions", ACTIONS)):
+        for key, known in (("angles", ANGLES), ("actions", ACTIONS)):
             if getattr(self, key) not in known:
                 raise ConfigError(f"{key}: must be one of {', '.join(known)}, got '{getattr(self, key)}'")
-        if self.action_space in ARM_KINDS and len(self.limit) != ACTION_DIM:
-            raise ConfigError(f"limit: must have {ACTION_DIM} numbers, got {len(self.limit)}")
-        if not self.limit or min(self.limit) <= 0.0:
-            raise ConfigError("limit: must be numbers above 0")
-        if self.action_space == "joint_delta" and (not self.state or len(self.joint_names) != ACTION_DIM):
-            raise ConfigError(
-                f"state, joint_names: joint_delta needs the column of {ACTION_DIM} joints and their names"
-            )
-        if self.actions != "delta" and self.action_space != "joint_delta":
-            raise ConfigError(f"actions: '{self.actions}' is of joint positions; {self.action_space} takes 'delta'")
-        if self.action_scale and len(self.action_scale) != len(self.limit):
-            raise ConfigError(f"action_scale: must have {len(self.limit)} numbers, as limit has")
-        check_label_names(self.labels)
-        unknown = [name for name in self.continuous_joints if name not in self.joint_names]
+        if bool(self.cameras) == bool(self.pixels):
+            raise ConfigError("cameras: must name the columns of the cameras, or `pixels` that of the only one")
+        if self.state and PROPRIO in self.vectors:
+            raise ConfigError(f"vectors: '{PROPRIO}' stands there, and as `state` too; leave one out")
+        self._check_names()
+        self._check_actions()
+        unknown = [name for name in self.continuous_joints if name not in self._joint_names]
         if unknown:
-            raise ConfigError(f"continuous_joints: '{unknown[0]}' is none of joint_names")
+            raise ConfigError(f"continuous_joints: '{unknown[0]}' is none of the joints")
         for key in ("state_indices", "action_indices"):
             if min(getattr(self, key), default=0) < 0:
                 raise ConfigError(f"{key}: must be numbers from 0 on")
-        for key, least in (("control_hz", 0.0), ("image_size", 0), ("minimum_steps", 0)):
-            if getattr(self, key) is not None and getattr(self, key) <= least:
+        for key in ("control_hz", "image_size", "minimum_steps"):
+            if getattr(self, key) is not None and getattr(self, key) <= 0:
                 raise ConfigError(f"{key}: must be above 0")
+
+    def _check_names(self) -> None:
+        check_column_names("cameras", self.cameras, ())
+        columns = camera_columns(list(self.camera_sources)).values()
+        check_column_names("vectors", self.vectors, {*RESERVED_NAMES, *columns} - {PROPRIO})
+        check_column_names("labels", self.labels, {*RESERVED_NAMES, *columns, *self.vectors})
+
+    def _check_actions(self) -> None:
+        space = self.space(1.0)
+        deltas = [space.channels[place].name for place in space.places("delta")]
+        if self.actions != "delta":
+            lost = [name for name in deltas if name not in self._joint_names]
+            if lost or not deltas:
+                raise ConfigError(f"actions: '{self.actions}' is of joint positions; {self.action_space} takes 'delta'")
+        if self.actions == "measured" and len(deltas) < space.dim:
+            other = next(name for name in space.names if name not in deltas)
+            raise ConfigError(f"actions: 'measured' does not say what '{other}' was; take 'target' or 'delta'")
+        for key in ("action_scale", "action_offset"):
+            if getattr(self, key) and len(getattr(self, key)) != space.dim:
+                raise ConfigError(f"{key}: must have {space.dim} numbers, one per channel")
+
+    @property
+    def camera_sources(self) -> dict[str, str]:
+        """The source's column of every camera, by name."""
+        return self.cameras or {UNNAMED: self.pixels}
+
+    @property
+    def measured(self) -> dict[str, VectorColumn]:
+        """All vectors, by name."""
+        state = {PROPRIO: VectorColumn(self.state, self.joint_names, self.state_indices)} if self.state else {}
+        return state | self.vectors
 
     @property
     def source_columns(self) -> dict[str, str]:
-        """The columns other than pixels that are read, as new name: source's name."""
-        named = {"action": self.action if self.actions != "measured" else "", "proprio": self.state, **self.labels}
+        """The columns other than frames that are read, as new name: source's name."""
+        vectors = {name: vector.column for name, vector in self.measured.items()}
+        named = {"action": self.action if self.actions != "measured" else "", **vectors, **self.labels}
         return {name: column for name, column in named.items() if column}
 
-    def meta(self, control_hz: float) -> dict[str, Any]:
-        """What the dataset's `meta` says for all its episodes."""
-        return {
-            "action_space": self.action_space,
-            "limit": self.limit,
-            "joint_names": self.joint_names,
-            "continuous_joints": self.continuous_joints,
-            "control_hz": control_hz,
-        }
+    def space(self, control_hz: float) -> ActionSpace:
+        """The action space of the dataset.
+
+        Raises:
+            ConfigError: limit, channels and joints do not fit each other.
+        """
+        return declared_space(self.action_space, self.limit, self.channels, control_hz, self._joint_names)
+
+    def spec(self, control_hz: float) -> DatasetSpec:
+        """What the dataset holds."""
+        vectors = {name: vector.names for name, vector in self.measured.items() if vector.names}
+        cameras = camera_columns(list(self.camera_sources))
+        return DatasetSpec(cameras, vectors, self.space(control_hz), self.continuous_joints)
 
     @np.errstate(invalid="ignore", over="ignore")  # what is not finite is refused afterwards, with its row
-    def columns(self, source: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def columns(self, source: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """An episode's columns from those of the source, under their new names, frames apart.
 
         Raises:
-            EpisodeError: the state or the action lacks one of the numbers asked for, or a joint wraps that is not
+            EpisodeError: a vector or the action lacks one of the numbers asked for, or a joint wraps that is not
                 declared continuous.
         """
-        columns = {name: values for name, values in source.items() if name not in ("action", "proprio")}
-        state = None
-        if "proprio" in source:
-            state = self._state(source["proprio"])
-            columns["proprio"] = state.astype(np.float32)
-        columns["action"] = self._action(source, state).astype(np.float32)
+        columns = {name: values for name, values in source.items() if name != "action"}
+        joints = None
+        for name, vector in self.measured.items():
+            values = _choose(source[name], vector.indices, "state" if self.state and name == PROPRIO else name)
+            if vector.names and values.shape[1] != len(vector.names):
+                raise EpisodeError(f"{name} has {values.shape[1]} numbers and {len(vector.names)} names")
+            if name == PROPRIO:
+                values = joints = self._joints(values)
+            columns[name] = values.astype(np.float32)
+        columns["action"] = self._action(source, joints).astype(np.float32)
         if self.actions == "measured":
             columns = {name: values[: len(columns["action"])] for name, values in columns.items()}
         return columns
@@ -128,36 +196,47 @@ class Declaration:
         """A frame (height, width, 3) of the source as it is stored."""
         return fit_frame(frame, self.image_size) if self.image_size else frame
 
-    def _state(self, stored: NDArray[Any]) -> NDArray[np.float64]:
-        """The state (steps, numbers); joints are in rad, and continuous ones go the shortest way from row to row."""
-        state = self._radians(_choose(stored, self.state_indices, "state"))
-        if not self.joint_names:
-            return state
-        if state.shape[1] != len(self.joint_names):
-            raise EpisodeError(f"state has {state.shape[1]} numbers and joint_names {len(self.joint_names)}")
-        row, wraps = find_wrap(state, self.joint_names, self.continuous_joints)
+    @property
+    def _joint_names(self) -> tuple[str, ...]:
+        return self.measured[PROPRIO].names if PROPRIO in self.measured else ()
+
+    def _joints(self, stored: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Joint positions (steps, J) in rad; continuous ones go the shortest way from row to row."""
+        joints_rad = self._radians(stored)
+        if not self._joint_names:
+            return joints_rad
+        row, wraps = find_wrap(joints_rad, self._joint_names, self.continuous_joints)
         if wraps:
             raise EpisodeError(f"{wraps} (declare it in continuous_joints)", row)
-        return begin_in_first_turn(state, self.joint_names, self.continuous_joints)
+        return begin_in_first_turn(joints_rad, self._joint_names, self.continuous_joints)
 
-    def _action(self, source: dict[str, NDArray[Any]], state: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    def _action(self, source: Mapping[str, NDArray[Any]], joints: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        space = self.space(1.0)
+        deltas = space.places("delta")
+        names = [space.channels[place].name for place in deltas]
         if self.actions == "measured":
-            return np.diff(state, axis=0)
+            return np.diff(self._positions(joints, names), axis=0)
         action = _choose(source["action"], self.action_indices, "action")
-        if self.action_scale:
-            action = action * np.asarray(self.action_scale)
-        if self.action_space == "joint_delta":
-            action = self._radians(action)
+        if action.shape[1] != space.dim:
+            raise EpisodeError(f"action has {action.shape[1]} numbers per row, expected {space.dim}")
+        action = action * np.asarray(self.action_scale or 1.0) + np.asarray(self.action_offset or 0.0)
+        of_joints = [place for place in deltas if space.channels[place].name in self._joint_names]
+        action[:, of_joints] = self._radians(action[:, of_joints])
         if self.actions == "target":
-            positions = np.concatenate([state[:1], action])
-            return np.diff(follow_turns(positions, self.joint_names, self.continuous_joints), axis=0)
+            positions = np.concatenate([self._positions(joints, names)[:1], action[:, deltas]])
+            action[:, deltas] = np.diff(follow_turns(positions, names, self.continuous_joints), axis=0)
         return action
+
+    def _positions(self, joints: NDArray[np.float64] | None, names: list[str]) -> NDArray[np.float64]:
+        """Measured positions (steps, len(names)) of some joints."""
+        assert joints is not None
+        return joints[:, [self._joint_names.index(name) for name in names]]
 
     def _radians(self, angles: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.deg2rad(angles) if self.angles == "degrees" else angles
 
 
-def read_declaration(path: Path | None, example: str) -> Declaration:
+def read_declaration(path: Path | None, example: str) -> ColumnDeclaration:
     """Read the YAML of an import.
 
     Raises:
@@ -165,10 +244,10 @@ def read_declaration(path: Path | None, example: str) -> Declaration:
     """
     if path is None:
         raise ConfigError(f"--config FILE is needed: it says what the actions are; {example} is an example")
-    return load(Declaration, path)
+    return load(ColumnDeclaration, path)
 
 
-def refuse_radians(declaration: Declaration, states: Iterable[NDArray[Any]], where: str) -> None:
+def refuse_radians(declaration: ColumnDeclaration, states: Iterable[NDArray[Any]], where: str) -> None:
     """Refuse joints that are declared to be degrees and look like radians, in all of the `states` (steps, ...).
 
     Raises:
@@ -176,10 +255,11 @@ def refuse_radians(declaration: Declaration, states: Iterable[NDArray[Any]], whe
     """
     if declaration.angles == "radians":
         return
-    chosen = (_choose(state, declaration.state_indices, "state") for state in states)
+    joints = declaration.measured[PROPRIO]
+    chosen = (_choose(state, joints.indices, PROPRIO) for state in states)
     largest = max((float(np.nanmax(np.abs(state), initial=0.0)) for state in chosen), default=None)
     if largest is not None and largest <= FULL_TURN_RAD:
-        raise DatasetError(f"{where}: '{declaration.state}' is declared in degrees, but stays within {largest:.3g}")
+        raise DatasetError(f"{where}: '{joints.column}' is declared in degrees, but stays within {largest:.3g}")
 
 
 def _choose(values: NDArray[Any], indices: tuple[int, ...], name: str) -> NDArray[np.float64]:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from lewm_ros.config import ConfigError
 from lewm_training.data import EpisodeError
 from lewm_training.data.fingerprint import fingerprint
-from lewm_training.data.formats.declaration import Declaration, read_declaration, refuse_radians
+from lewm_training.data.formats.declaration import ColumnDeclaration, read_declaration, refuse_radians
 from lewm_training.data.frames import StoredFrames
 from lewm_training.data.reading import read_index
+from lewm_training.data.spec import PROPRIO, camera_columns
 from lewm_training.data.stored import StoredColumn, damage_named, open_hdf5, require_column
 from lewm_training.data.writing import Episode, import_episodes
 
@@ -38,15 +39,16 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
     declaration = read_declaration(config, EXAMPLE)
     if declaration.control_hz is None:
         raise ConfigError(f"{config}: missing key 'control_hz'; the file does not say it")
+    cameras, others = declaration.camera_sources, declaration.source_columns
     with open_hdf5(source) as file, damage_named(source):
-        names = set(declaration.source_columns.values())
-        for name in (declaration.pixels, *names):
+        named = list(dict.fromkeys([*cameras.values(), *others.values()]))
+        for name in named:
             require_column(file, name)
-        lengths, offsets = read_index(file, (declaration.pixels, *names))
-        frames = StoredFrames(source, declaration.pixels)
-        columns = {name: StoredColumn(source, column) for name, column in declaration.source_columns.items()}
-    if declaration.state:
-        refuse_radians(declaration, _readable(columns["proprio"], lengths, offsets), str(source))
+        lengths, offsets = read_index(file, named)
+        frames = {camera: StoredFrames(source, column) for camera, column in cameras.items()}
+        columns = {name: StoredColumn(source, column) for name, column in others.items()}
+    if PROPRIO in columns:
+        refuse_radians(declaration, _readable(columns[PROPRIO], lengths, offsets), str(source))
 
     def episodes() -> Iterator[tuple[str, Callable[[], Episode]]]:
         for number, (length, offset) in enumerate(zip(lengths.tolist(), offsets.tolist(), strict=True)):
@@ -58,7 +60,7 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
         out,
         [(fingerprint([source]), episodes())],
         settings,
-        declaration.meta(declaration.control_hz),
+        declaration.spec(declaration.control_hz),
         declaration.minimum_steps,
         skip_bad,
         len(lengths),
@@ -72,10 +74,13 @@ def _readable(column: StoredColumn, lengths: NDArray[np.int64], offsets: NDArray
             yield column[offset : offset + length]
 
 
-def _read(stored: dict[str, StoredColumn], frames: StoredFrames, declaration: Declaration, rows: slice) -> Episode:
+def _read(
+    stored: dict[str, StoredColumn], frames: dict[str, StoredFrames], declaration: ColumnDeclaration, rows: slice
+) -> Episode:
     columns = declaration.columns({name: column[rows] for name, column in stored.items()})
     if np.isnan(columns["action"][-1:]).any():
         columns = {name: values[:-1] for name, values in columns.items()}
-    pixels = frames[rows][: len(columns["action"])]
-    columns["pixels"] = np.array([declaration.frame(frame) for frame in pixels])
+    for camera, column in camera_columns(list(frames)).items():
+        pixels = frames[camera][rows][: len(columns["action"])]
+        columns[column] = np.array([declaration.frame(frame) for frame in pixels])
     return columns, {}

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from lewm_ros.config import ConfigError
 from lewm_training.data import DatasetError, EpisodeError
 from lewm_training.data.fingerprint import fingerprint
-from lewm_training.data.formats.declaration import Declaration, read_declaration, refuse_radians
+from lewm_training.data.formats.declaration import ColumnDeclaration, read_declaration, refuse_radians
 from lewm_training.data.formats.lerobot_episodes import ListedEpisode
 from lewm_training.data.formats.lerobot_export import export_data
 from lewm_training.data.formats.lerobot_folder import LeRobotFolder
+from lewm_training.data.spec import PROPRIO, camera_columns
 from lewm_training.data.writing import Episode, import_episodes
 
 __all__ = ["export_data", "import_data"]
@@ -37,14 +38,15 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
         ConfigError: the YAML does not fit.
     """
     declaration = read_declaration(config, EXAMPLE)
-    folder = LeRobotFolder.open(source, declaration.pixels)
+    folder = LeRobotFolder.open(source, declaration.camera_sources.values())
     for name in declaration.source_columns.values():
         if name not in folder.features:
             raise DatasetError(f"{source}: column '{name}' is missing; found {', '.join(folder.features)}")
     if declaration.control_hz not in (None, folder.fps):
         raise ConfigError(f"{config}: control_hz is {declaration.control_hz:g}, the dataset's fps is {folder.fps:g}")
-    if declaration.state:
-        refuse_radians(declaration, _readable(folder, declaration.state), str(source))
+    declaration = _choose_by_name(declaration, folder)
+    if PROPRIO in declaration.measured:
+        refuse_radians(declaration, _readable(folder, declaration.measured[PROPRIO].column), str(source))
 
     def episodes() -> Iterator[tuple[str, Callable[[], Episode]]]:
         for number, episode in folder.episodes.items():
@@ -55,11 +57,22 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
         out,
         [(fingerprint(folder.files()), episodes())],
         settings,
-        declaration.meta(folder.fps),
+        declaration.spec(folder.fps),
         declaration.minimum_steps,
         skip_bad,
         len(folder.episodes),
     )
+
+
+def _choose_by_name(declaration: ColumnDeclaration, folder: LeRobotFolder) -> ColumnDeclaration:
+    """The declaration with `indices` for the vectors whose numbers the folder calls by the same names."""
+    vectors = {}
+    for name, vector in declaration.measured.items():
+        there = folder.component_names(vector.column)
+        if not vector.indices and all(there.count(component) == 1 for component in vector.names):
+            vector = dataclasses.replace(vector, indices=tuple(map(there.index, vector.names)))
+        vectors[name] = vector
+    return dataclasses.replace(declaration, vectors=vectors, state="")
 
 
 def _readable(folder: LeRobotFolder, name: str) -> Iterator[NDArray[Any]]:
@@ -70,31 +83,35 @@ def _readable(folder: LeRobotFolder, name: str) -> Iterator[NDArray[Any]]:
                 yield folder.columns(episode, [name])[name]
 
 
-def _read_episode(folder: LeRobotFolder, episode: ListedEpisode | EpisodeError, declaration: Declaration) -> Episode:
+def _read_episode(
+    folder: LeRobotFolder, episode: ListedEpisode | EpisodeError, declaration: ColumnDeclaration
+) -> Episode:
     if isinstance(episode, EpisodeError):
         raise episode
     names = declaration.source_columns
     source = folder.columns(episode, ["timestamp", *names.values()])
-    stamps_s = source["timestamp"].astype(np.float64)
+    stamps_s = source["timestamp"].astype(np.float64).reshape(-1)
     columns = declaration.columns({"timestamp_s": stamps_s} | {name: source[names[name]] for name in names})
-    columns["pixels"] = _collect_frames(folder.frames(episode), declaration, len(columns["action"]))
+    steps, cameras = len(columns["action"]), declaration.camera_sources
+    for camera, column in camera_columns(list(cameras)).items():
+        columns[column] = _collect_frames(folder, episode, cameras[camera], declaration, steps)
     return columns, {"tasks": episode.tasks}
 
 
 def _collect_frames(
-    frames: Iterator[tuple[int, NDArray[np.uint8]]], declaration: Declaration, steps: int
+    folder: LeRobotFolder, episode: ListedEpisode, camera: str, declaration: ColumnDeclaration, steps: int
 ) -> NDArray[np.uint8]:
-    """Frames (steps, height, width, 3) in the order of their rows."""
+    """A camera's frames (steps, height, width, 3) in the order of their rows."""
     pixels, source_shape, seen = None, None, np.zeros(steps, dtype=bool)
-    for row, frame in frames:
+    for row, frame in folder.frames(episode, camera):
         source_shape = source_shape or frame.shape
         if frame.shape != source_shape:
             height, width = source_shape[:2]
-            raise EpisodeError(f"the frame is {frame.shape[1]}x{frame.shape[0]} px, before {width}x{height} px,", row)
+            raise EpisodeError(f"'{camera}' is {frame.shape[1]}x{frame.shape[0]} px, before {width}x{height} px,", row)
         if row < steps:
             fitted = declaration.frame(frame)
             pixels = np.empty((steps, *fitted.shape), np.uint8) if pixels is None else pixels
             pixels[row], seen[row] = fitted, True
     if pixels is None or not seen.all():
-        raise EpisodeError(f"'{declaration.pixels}' has no frame", int(np.argmin(seen)))
+        raise EpisodeError(f"'{camera}' has no frame", int(np.argmin(seen)))
     return pixels

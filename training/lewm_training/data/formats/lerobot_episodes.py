@@ -50,7 +50,7 @@ class ListedEpisode:
         tasks: what it shows.
         data: the file that holds its rows.
         first_index: number of its first row in the dataset, if that is said.
-        video: where its frames lie, if they are in a video.
+        videos: where the frames of every camera lie that is in videos.
     """
 
     number: int
@@ -58,7 +58,7 @@ class ListedEpisode:
     tasks: tuple[str, ...]
     data: FileNumber
     first_index: int | None
-    video: VideoRange | None
+    videos: Mapping[str, VideoRange]
 
 
 @dataclass(frozen=True)
@@ -67,34 +67,34 @@ class Listing:
 
     Args:
         episodes: each, or why it cannot be used, by its number in ascending order.
-        video_frames: how many frames a video file can hold; without those in which episodes can lie of which nothing is
-            known.
+        video_frames: how many frames a video file of a camera can hold; without those in which episodes can lie of
+            which nothing is known.
     """
 
     episodes: Mapping[int, ListedEpisode | EpisodeError]
-    video_frames: Mapping[FileNumber, Collection[int]]
+    video_frames: Mapping[str, Mapping[FileNumber, Collection[int]]]
 
 
-def column_names_of(camera: str | None) -> list[str]:
-    """The columns of `meta/episodes` that are read; `camera` if its frames are in videos."""
+def column_names_of(cameras: Sequence[str]) -> list[str]:
+    """The columns of `meta/episodes` that are read; `cameras` are those whose frames are in videos."""
     video = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
     names = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index", *INDICES]
-    return names + [f"videos/{camera}/{name}" for name in video if camera]
+    return names + [f"videos/{camera}/{name}" for camera in cameras for name in video]
 
 
-def list_episodes(rows: Sequence[Mapping[str, Any]], camera: str | None, fps: float, total: Any) -> Listing:
+def list_episodes(rows: Sequence[Mapping[str, Any]], cameras: Sequence[str], fps: float, total: Any) -> Listing:
     """Read the rows of `meta/episodes`.
 
     Args:
         rows: the rows.
-        camera: whose video the frames are taken from; None: there is none.
+        cameras: whose frames are taken from videos.
         fps: frames per second.
         total: how many episodes there are, as far as `meta/info.json` says it.
 
     Raises:
         EpisodeError: a column is missing, or a row does not say which episode it is of.
     """
-    for name in column_names_of(camera):
+    for name in column_names_of(cameras):
         if name not in OPTIONAL and not any(name in row for row in rows):
             raise EpisodeError(f"{EPISODES} has no column '{name}'")
     listed: dict[int, ListedEpisode] = {}
@@ -104,15 +104,17 @@ def list_episodes(rows: Sequence[Mapping[str, Any]], camera: str | None, fps: fl
     for number, row in zip(numbers, rows, strict=True):
         try:
             lengths[number] = _whole(row, "length", 1)
-            listed[number] = _parse(number, row, camera)
+            listed[number] = _parse(number, row, cameras)
             _check_lengths(listed[number], row, fps)
         except EpisodeError as error:
             faults[number] = error
     complete = total == len(numbers) and set(numbers) == set(range(len(numbers)))
-    misplaced, video_frames = _follow_videos(listed, lengths, max(numbers) if complete else None, fps)
-    for number in faults.keys() & listed.keys():
-        if video := listed[number].video:
-            video_frames.pop(video.place, None)  # its length is not certain
+    last, misplaced, video_frames = max(numbers) if complete else None, {}, {}
+    for camera in cameras:
+        astray, video_frames[camera] = _follow_videos(camera, listed, lengths, last, fps)
+        misplaced |= astray
+        for number in faults.keys() & listed.keys():
+            video_frames[camera].pop(listed[number].videos[camera].place, None)  # its length is not certain
     faults = misplaced | faults
     for number, times in Counter(numbers).items():
         if times > 1:
@@ -120,7 +122,7 @@ def list_episodes(rows: Sequence[Mapping[str, Any]], camera: str | None, fps: fl
     return Listing({number: faults.get(number) or listed[number] for number in sorted(set(numbers))}, video_frames)
 
 
-def _parse(number: int, row: Mapping[str, Any], camera: str | None) -> ListedEpisode:
+def _parse(number: int, row: Mapping[str, Any], cameras: Sequence[str]) -> ListedEpisode:
     tasks = row.get("tasks")
     return ListedEpisode(
         number,
@@ -128,7 +130,7 @@ def _parse(number: int, row: Mapping[str, Any], camera: str | None) -> ListedEpi
         tuple(map(str, tasks)) if isinstance(tasks, list) else (),
         FileNumber(_whole(row, "data/chunk_index"), _whole(row, "data/file_index")),
         _whole(row, INDICES[0]) if INDICES[0] in row else None,
-        _parse_video(row, f"videos/{camera}/") if camera else None,
+        {camera: _parse_video(row, f"videos/{camera}/") for camera in cameras},
     )
 
 
@@ -143,21 +145,22 @@ def _check_lengths(episode: ListedEpisode, row: Mapping[str, Any], fps: float) -
         first, end = (_whole(row, name) for name in INDICES)
         if end - first != episode.length:
             raise EpisodeError(f"{' to '.join(INDICES)} is {first} to {end}, length is {episode.length},")
-    if episode.video:
-        frames = (episode.video.end_s - episode.video.begin_s) * fps
+    for camera, video in episode.videos.items():
+        frames = (video.end_s - video.begin_s) * fps
         if abs(frames - episode.length) > FRAME_TOLERANCE:
             raise EpisodeError(
-                f"its video from {episode.video.begin_s:.6g} to {episode.video.end_s:.6g} s is {frames:.4g} frames at "
+                f"'{camera}': its video from {video.begin_s:.6g} to {video.end_s:.6g} s is {frames:.4g} frames at "
                 f"{fps:.4g} Hz, length is {episode.length},"
             )
 
 
 def _follow_videos(
-    listed: Mapping[int, ListedEpisode], lengths: Mapping[int, int], last: int | None, fps: float
+    camera: str, listed: Mapping[int, ListedEpisode], lengths: Mapping[int, int], last: int | None, fps: float
 ) -> tuple[dict[int, EpisodeError], dict[FileNumber, set[int]]]:
-    """Lay the episodes of each video file one after the other.
+    """Lay the episodes of each video file of a camera one after the other.
 
     Args:
+        camera: the camera's column.
         listed: episodes by number.
         lengths: of these, and of those of which nothing else is known.
         last: number of the last episode of all, if that is known.
@@ -170,15 +173,13 @@ def _follow_videos(
     misplaced: dict[int, EpisodeError] = {}
     ends: dict[FileNumber, tuple[int, float]] = {}
     for number in sorted(listed):
-        video = listed[number].video
-        if video is None:
-            continue
+        video = listed[number].videos[camera]
         begin, (_, end) = video.begin_s * fps, ends.get(video.place, (0, 0.0))
         gaps = _gaps(number, -1, listed, lengths, last)
         right = max(end, begin) if gaps is None else min((end + gap for gap in gaps), key=lambda at: abs(at - begin))
         if abs(begin - right) > FRAME_TOLERANCE:
             misplaced[number] = EpisodeError(
-                f"its video begins at {video.begin_s:.6g} s, the episodes before it in the file end at "
+                f"'{camera}': its video begins at {video.begin_s:.6g} s, the episodes before it in the file end at "
                 f"{end / fps:.6g} s,"
             )
         ends[video.place] = number, right + listed[number].length

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lewm_ros.observation.input_spec import UNNAMED
 from lewm_training.data import DatasetError, EpisodeDataset
 from lewm_training.data.formats import lerobot_layout as layout
+from lewm_training.data.frames import Frames
 from lewm_training.data.locking import exclusive_new
+from lewm_training.data.spec import PROPRIO
 
-CAMERA = "observation.images.camera"
+IMAGES = "observation.images"
 STATE = "observation.state"
 
 CODEC, PIXEL_FORMAT = "libx264", "yuv444p"
@@ -39,26 +42,29 @@ MB = 1 << 20
 def export_data(source: Path, out: Path) -> dict[str, Any]:
     """Write the dataset `source` as the folder `out`, which appears when it is complete.
 
-    Joint positions become `observation.state` (rad), other columns `observation.NAME`, frames
-    `observation.images.camera`.
+    `proprio` becomes `observation.state`, other vectors and labels `observation.NAME`, frames of several cameras
+    `observation.images.NAME`, those of the only one `observation.images.camera`.
 
     Raises:
-        DatasetError: the dataset cannot be opened, its rate is not a whole number, which the format needs, or two
-            columns would have the same name.
+        DatasetError: the dataset cannot be opened, its rate is not a whole number, which the format needs, a camera's
+            name is none that the format can have, or two columns would have the same.
         OutputError: the folder exists, or another process writes it.
     """
     dataset = EpisodeDataset.open(source)
-    fps = dataset.meta.get("control_hz")
-    if not isinstance(fps, int | float) or fps <= 0 or not float(fps).is_integer():
-        raise DatasetError(f"{source}: control_hz is {fps or 'not known'}; LeRobot needs a whole number")
-    _refuse_equal_names(source, dataset)
+    rate_hz = dataset.spec.action_space.control_hz if dataset.spec.action_space else None
+    if rate_hz is None or rate_hz % 1.0:
+        raise DatasetError(f"{source}: control_hz is {rate_hz or 'not known'}; LeRobot needs a whole number")
+    fps, columns, cameras = int(rate_hz), _columns(dataset), _cameras(dataset)
     with _new_folder(out) as folder:
         (folder / layout.EPISODES).mkdir(parents=True)
-        with _Tables(folder, dataset) as tables, _Videos(folder, int(fps)) as videos:
+        with _Tables(folder, dataset, columns, fps) as tables, contextlib.ExitStack() as stack:
+            videos = {camera: stack.enter_context(_Videos(folder, camera, fps)) for camera in cameras}
             for episode in tqdm(range(len(dataset.lengths)), desc="export", unit="episode"):
-                place = tables.write(episode) | videos.write(dataset.pixels[dataset.rows(episode)])
+                place = tables.write(episode)
+                for camera, frames in cameras.items():
+                    place |= videos[camera].write(frames[dataset.rows(episode)])
                 tables.note(episode, place)
-        _write_meta(folder, dataset, int(fps), tables.task)
+        _write_meta(folder, dataset, columns, fps, tables.task)
     return {
         "dataset": str(out),
         "episodes": len(dataset.lengths),
@@ -81,16 +87,43 @@ def _new_folder(out: Path) -> Iterator[Path]:
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def _features(dataset: EpisodeDataset, fps: int) -> dict[str, Any]:
-    """Features as in `meta/info.json`, in the order of the tables' columns."""
-    height, width = dataset.pixels.shape[1:3]
-    features: dict[str, Any] = {}
-    for name, (column, values) in _columns(dataset).items():
-        names = list(dataset.meta.get("joint_names", [])) if column == "proprio" else []
-        size = int(np.prod(values.shape[1:]))
-        names = names if len(names) == size else [f"{column}_{index}" for index in range(size)]
-        features[name] = {"dtype": str(values.dtype), "shape": [size], "names": names}
-    features[CAMERA] = {
+def _columns(dataset: EpisodeDataset) -> dict[str, str]:
+    """The dataset's columns by feature; time stamps are LeRobot's own.
+
+    Raises:
+        DatasetError: a name cannot be a feature's, or would be that of two.
+    """
+    cameras = dict(zip(_cameras(dataset), dataset.spec.cameras.values(), strict=True))
+    slashed = [camera for camera in cameras if "/" in camera]
+    if slashed:
+        raise DatasetError(f"{dataset.path}: a camera would be '{slashed[0]}'; LeRobot's names have no '/'")
+    taken = dict(cameras)
+    for column in dataset.columns:
+        feature = {"action": "action", PROPRIO: STATE}.get(column, f"observation.{column}")
+        if column != (other := taken.setdefault(feature, column)):
+            raise DatasetError(f"{dataset.path}: columns '{other}' and '{column}' would both be '{feature}'")
+    return {feature: column for feature, column in taken.items() if feature not in cameras and column != "timestamp_s"}
+
+
+def _cameras(dataset: EpisodeDataset) -> dict[str, Frames]:
+    """Frames by feature. The only camera has no name there, as its column has none here."""
+    names = list(dataset.frames) if len(dataset.frames) > 1 else [UNNAMED]
+    return {f"{IMAGES}.{name}": frames for name, frames in zip(names, dataset.frames.values(), strict=True)}
+
+
+def _column_feature(dataset: EpisodeDataset, column: str) -> dict[str, Any]:
+    """What `meta/info.json` says of a column."""
+    values, space = dataset.columns[column], dataset.spec.action_space
+    size = int(np.prod(values.shape[1:]))
+    names = dataset.spec.vectors.get(column) or [f"{column}_{index}" for index in range(size)]
+    if column == "action" and space:
+        names = space.names
+    return {"dtype": str(values.dtype), "shape": [size], "names": list(names)}
+
+
+def _video_feature(height: int, width: int, fps: int) -> dict[str, Any]:
+    """What `meta/info.json` says of a camera."""
+    return {
         "dtype": "video",
         "shape": [height, width, 3],
         "names": ["height", "width", "channels"],
@@ -105,31 +138,13 @@ def _features(dataset: EpisodeDataset, fps: int) -> dict[str, Any]:
             "has_audio": False,
         },
     }
-    return features | layout.DEFAULT_FEATURES
-
-
-def _columns(dataset: EpisodeDataset) -> dict[str, tuple[str, NDArray[Any]]]:
-    """LeRobot's name -> this project's name and column; time stamps are LeRobot's own."""
-    return {_renamed(name): (name, values) for name, values in dataset.columns.items() if name != "timestamp_s"}
-
-
-def _renamed(column: str) -> str:
-    return {"action": "action", "proprio": STATE}.get(column, f"observation.{column}")
-
-
-def _refuse_equal_names(source: Path, dataset: EpisodeDataset) -> None:
-    taken = {CAMERA: "pixels"}
-    for column in dataset.columns:
-        if column != (other := taken.setdefault(_renamed(column), column)):
-            raise DatasetError(f"{source}: columns '{other}' and '{column}' would both be '{_renamed(column)}'")
 
 
 class _Tables:
     """The parquet files of rows and of episodes, each closed and followed by the next when it has grown enough."""
 
-    def __init__(self, folder: Path, dataset: EpisodeDataset) -> None:
-        self._folder, self._dataset = folder, dataset
-        self._fps = dataset.meta["control_hz"]
+    def __init__(self, folder: Path, dataset: EpisodeDataset, columns: Mapping[str, str], fps: int) -> None:
+        self._folder, self._dataset, self._columns, self._fps = folder, dataset, columns, fps
         self.task = str(dataset.meta.get("config", {}).get("task", "none"))
         self._file, self._writer, self._path = 0, None, folder
         self._notes: list[dict[str, Any]] = []
@@ -177,7 +192,7 @@ class _Tables:
     def _table(self, episode: int) -> pa.Table:
         rows = self._dataset.rows(episode)
         steps = np.arange(rows.stop - rows.start)
-        columns = {name: _arrow(values[rows]) for name, (_, values) in _columns(self._dataset).items()}
+        columns = {name: _arrow(self._dataset.columns[column][rows]) for name, column in self._columns.items()}
         return pa.table(
             columns
             | {
@@ -196,10 +211,10 @@ class _Tables:
 
 
 class _Videos:
-    """The video files, several episodes one after the other in each."""
+    """A camera's video files, several episodes one after the other in each."""
 
-    def __init__(self, folder: Path, fps: int) -> None:
-        self._folder, self._fps = folder, fps
+    def __init__(self, folder: Path, camera: str, fps: int) -> None:
+        self._folder, self._camera, self._fps = folder, camera, fps
         self._file, self._frames = 0, 0
         self._container: av.container.OutputContainer | None = None
         self._stream: Any = None
@@ -218,7 +233,7 @@ class _Videos:
             self._file += 1
         place = _place(self._file)
         if self._container is None:
-            self._open(layout.VIDEO_PATH.format(video_key=CAMERA, **place), *frames.shape[1:3])
+            self._open(layout.VIDEO_PATH.format(video_key=self._camera, **place), *frames.shape[1:3])
         start = self._frames
         for index, frame in enumerate(frames):
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
@@ -228,7 +243,7 @@ class _Videos:
             self._container.mux(self._stream.encode(picture))
             self._frames += 1
         stamps_s = {"from_timestamp": start / self._fps, "to_timestamp": self._frames / self._fps}
-        return {f"videos/{CAMERA}/{name}": value for name, value in (place | stamps_s).items()}
+        return {f"videos/{self._camera}/{name}": value for name, value in (place | stamps_s).items()}
 
     def _open(self, path: str, height: int, width: int) -> None:
         self._path, self._frames = self._folder / path, 0
@@ -255,10 +270,12 @@ def _arrow(values: NDArray[Any]) -> pa.Array:
     return flat if rows.shape[1] == 1 else pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])
 
 
-def _write_meta(folder: Path, dataset: EpisodeDataset, fps: int, task: str) -> None:
+def _write_meta(folder: Path, dataset: EpisodeDataset, columns: Mapping[str, str], fps: int, task: str) -> None:
+    tables = {name: _column_feature(dataset, column) for name, column in columns.items()}
+    videos = {name: _video_feature(*frames.shape[1:3], fps=fps) for name, frames in _cameras(dataset).items()}
     info = {
         "codebase_version": layout.VERSION,
-        "robot_type": "panda",
+        "robot_type": None,
         "total_episodes": len(dataset.lengths),
         "total_frames": len(dataset.pixels),
         "total_tasks": 1,
@@ -269,24 +286,24 @@ def _write_meta(folder: Path, dataset: EpisodeDataset, fps: int, task: str) -> N
         "splits": {"train": f"0:{len(dataset.lengths)}"},
         "data_path": layout.DATA_PATH,
         "video_path": layout.VIDEO_PATH,
-        "features": _features(dataset, fps),
+        "features": tables | videos | layout.DEFAULT_FEATURES,
     }
     (folder / layout.INFO).write_text(json.dumps(info, indent=4), encoding="utf-8")
-    statistics = dict(_statistics(dataset))
+    statistics = dict(_statistics(dataset, columns))
     (folder / layout.STATS).write_text(json.dumps(statistics, indent=4), encoding="utf-8")
     pq.write_table(_tasks_table(task), folder / layout.TASKS)
 
 
-def _statistics(dataset: EpisodeDataset) -> Iterator[tuple[str, dict[str, Any]]]:
+def _statistics(dataset: EpisodeDataset, columns: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Per feature what LeRobot's policies normalise with."""
     step = -(-len(dataset.pixels) // STATISTICS_ROWS)
-    for name, (_, values) in _columns(dataset).items():
-        rows = values[::step].reshape(len(values[::step]), -1).astype(np.float64)
-        yield name, _moments(rows)
+    for name, column in columns.items():
+        rows = dataset.columns[column][::step]
+        yield name, _moments(rows.reshape(len(rows), -1).astype(np.float64))
     spread = np.unique(np.linspace(0, len(dataset.pixels) - 1, STATISTICS_FRAMES).astype(np.int64))
-    frames = dataset.pixels[spread]
-    channels = _moments(frames.reshape(-1, 3) / 255.0)
-    yield CAMERA, {n: [[[v]] for v in values] for n, values in channels.items()} | {"count": [len(frames)]}
+    for name, frames in _cameras(dataset).items():
+        channels = _moments(frames[spread].reshape(-1, 3) / 255.0)
+        yield name, {n: [[[v]] for v in values] for n, values in channels.items()} | {"count": [len(spread)]}
 
 
 def _moments(rows: NDArray[np.float64]) -> dict[str, list[float]]:

@@ -8,7 +8,7 @@ import os
 import re
 import reprlib
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,11 +38,10 @@ TO_RGB = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 
 @dataclass
 class LeRobotFolder:
-    """A dataset folder, of which one camera is read.
+    """A dataset folder, of which some cameras are read.
 
     Args:
         path: the folder.
-        camera: the column of the frames.
         fps: rows, and frames of a video, per second.
         features: what `meta/info.json` says of each column.
         templates: names of data and video files with `{chunk_index}`, `{file_index}` and `{video_key}`.
@@ -50,43 +49,39 @@ class LeRobotFolder:
     """
 
     path: Path
-    camera: str
     fps: float
     features: Mapping[str, Mapping[str, Any]]
     templates: Mapping[str, str]
     listing: Listing
-    _video: Video | None = field(default=None, init=False, repr=False)
-    """The one that was read last, which mostly holds the next episode too."""
+    _videos: dict[str, Video] = field(default_factory=dict, init=False, repr=False)
+    """Of every camera the one that was read last, which mostly holds the next episode too."""
 
     @classmethod
-    def open(cls, path: Path, camera: str) -> LeRobotFolder:
+    def open(cls, path: Path, cameras: Collection[str]) -> LeRobotFolder:
         """Read the folder's `meta/`.
+
+        Args:
+            path: the folder.
+            cameras: the columns of the frames that are read.
 
         Raises:
             DatasetError: the folder is not a LeRobot dataset of version 3, or does not agree with itself.
         """
         info = _read_info(path)
         features, fps = info["features"], info["fps"]
-        if camera not in features:
-            raise DatasetError(f"{path}: column '{camera}' is missing; found {', '.join(features)}")
-        kind, details = features[camera].get("dtype"), features[camera].get("info")
-        if kind not in ("video", "image"):
-            raise DatasetError(f"{path}: '{camera}' is {short(kind)}, not frames")
-        if isinstance(details, dict) and (details.get("video.is_depth_map") or details.get("is_depth_map")):
-            raise DatasetError(f"{path}: '{camera}' is a depth map, not colour frames")
-        templates = {
-            name: _checked_template(path, info, name, fields)
-            for name, fields in (("data_path", ()), ("video_path", ("video_key",)))
-            if name == "data_path" or kind == "video"
-        }
-        filmed = camera if kind == "video" else None
+        filmed = [camera for camera in dict.fromkeys(cameras) if _is_filmed(path, features, camera)]
+        templates = {"data_path": _checked_template(path, info, "data_path", ())}
+        if filmed:
+            templates["video_path"] = _checked_template(path, info, "video_path", ("video_key",))
+            if len(filmed) > 1 and "{video_key}" not in templates["video_path"]:
+                raise DatasetError(f"{path / INFO}: video_path lacks {{video_key}}: cameras would share their videos")
         try:
             rows = _read_episodes(path, column_names_of(filmed))
             listing = list_episodes(rows, filmed, fps, info.get("total_episodes"))
         except EpisodeError as error:
             raise DatasetError(f"{path}: {error.reason.rstrip(',')}") from None
         _check_totals(path, info, list(listing.episodes.values()))
-        return cls(path, camera, float(fps), features, templates, listing)
+        return cls(path, float(fps), features, templates, listing)
 
     @property
     def episodes(self) -> Mapping[int, ListedEpisode | EpisodeError]:
@@ -99,12 +94,18 @@ class LeRobotFolder:
         for episode in self.episodes.values():
             if isinstance(episode, ListedEpisode):
                 wanted.append(self._file("data_path", episode.data))
-                if episode.video:
-                    wanted.append(self._file("video_path", episode.video.place))
+                wanted += [self._file("video_path", v.place, camera) for camera, v in episode.videos.items()]
         return [file for file in dict.fromkeys(wanted) if os.path.exists(file)]
 
+    def component_names(self, column: str) -> list[str]:
+        """What `meta/info.json` calls the numbers of a column; [] if it does not say it."""
+        names = self.features[column].get("names")
+        if isinstance(names, dict) and len(names) == 1:
+            (names,) = names.values()  # {"motors": [...]}
+        return names if isinstance(names, list) else []
+
     def columns(self, episode: ListedEpisode, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Columns of one episode, each (steps, ...).
+        """Columns of one episode, each (steps, numbers per row).
 
         Raises:
             EpisodeError: rows are missing, out of order or not at the times that `fps` says, or a column is not what
@@ -127,48 +128,48 @@ class LeRobotFolder:
             size, wanted = values.size // len(values), self._size(name)
             if wanted not in (None, size):
                 raise EpisodeError(f"{name} has {size} numbers per row, {INFO} says {wanted},")
-        return {name: self._declared(values, name) for name, values in columns.items()}
+        return {name: self._declared(values.reshape(len(values), -1), name) for name, values in columns.items()}
 
-    def frames(self, episode: ListedEpisode) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Row and RGB frame (height, width, 3) of every row of an episode.
+    def frames(self, episode: ListedEpisode, camera: str) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Row and a camera's RGB frame (height, width, 3) of every row of an episode.
 
         Raises:
             EpisodeError: a frame is missing, is another row's, or cannot be decoded.
         """
-        if episode.video is None:
-            yield from self._pictures(episode)
+        if camera not in episode.videos:
+            yield from self._pictures(episode, camera)
             return
-        path = self._file("video_path", episode.video.place)
-        if self._video is None or self._video.path != path:
-            self._video = Video(path)
-        count, frames = self._video.frame_count, self.listing.video_frames.get(episode.video.place)
-        if frames is not None and count not in frames:
-            raise EpisodeError(f"{path} has {count} frames, its episodes have {min(frames)} rows,")
-        first = self._video.find(episode.video.begin_s, episode.length, self.fps)
-        yield from self._video.frames(first, episode.length)
+        place, begin_s = episode.videos[camera].place, episode.videos[camera].begin_s
+        path = self._file("video_path", place, camera)
+        if camera not in self._videos or self._videos[camera].path != path:
+            self._videos[camera] = Video(path)
+        video, frames = self._videos[camera], self.listing.video_frames[camera].get(place)
+        if frames is not None and video.frame_count not in frames:
+            raise EpisodeError(f"{path} has {video.frame_count} frames, its episodes have {min(frames)} rows,")
+        yield from video.frames(video.find(begin_s, episode.length, self.fps), episode.length)
 
-    def _pictures(self, episode: ListedEpisode) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def _pictures(self, episode: ListedEpisode, camera: str) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         path = self._file("data_path", episode.data)
-        rows = to_rows(read_table(path, [self.camera], episode.number), path)
+        rows = to_rows(read_table(path, [camera], episode.number), path)
         for row, picture in enumerate(rows):
-            yield row, _to_rgb(self._encoded(picture[self.camera], row), row)
+            yield row, _to_rgb(self._encoded(picture[camera], camera, row), row)
 
-    def _encoded(self, picture: Any, row: int) -> bytes:
+    def _encoded(self, picture: Any, camera: str, row: int) -> bytes:
         """The bytes of a picture's file, which stand in the table or in a file of the folder."""
         if isinstance(picture, dict):
             picture = picture.get("bytes") or picture.get("path")
         if isinstance(picture, bytes):
             return picture
         if not isinstance(picture, str):
-            raise EpisodeError(f"'{self.camera}' has no picture", row)
+            raise EpisodeError(f"'{camera}' has no picture", row)
         path = _inside(self.path, picture)
         if path is None or not os.path.isfile(path):
-            raise EpisodeError(f"'{self.camera}' is {short(picture)}, which is no file in the folder", row)
+            raise EpisodeError(f"'{camera}' is {short(picture)}, which is no file in the folder", row)
         refuse_lfs_pointer(path)
         return path.read_bytes()
 
-    def _file(self, template: str, place: FileNumber) -> Path:
-        name = self.templates[template].format(chunk_index=place.chunk, file_index=place.file, video_key=self.camera)
+    def _file(self, template: str, place: FileNumber, camera: str = "") -> Path:
+        name = self.templates[template].format(chunk_index=place.chunk, file_index=place.file, video_key=camera)
         path = _inside(self.path, name)
         if path is None:
             raise DatasetError(f"{self.path / INFO}: {template} leads out of the folder ({short(name)})")
@@ -213,6 +214,22 @@ def _read_info(path: Path) -> dict[str, Any]:
     if not isinstance(features, dict) or not all(isinstance(feature, dict) for feature in features.values()):
         raise DatasetError(f"{file}: features is {reprlib.repr(features)}, expected a mapping of columns")
     return info
+
+
+def _is_filmed(path: Path, features: Mapping[str, Mapping[str, Any]], camera: str) -> bool:
+    """Whether a camera's frames are in videos, and not in the tables.
+
+    Raises:
+        DatasetError: there is no such camera.
+    """
+    if camera not in features:
+        raise DatasetError(f"{path}: column '{camera}' is missing; found {', '.join(features)}")
+    kind, details = features[camera].get("dtype"), features[camera].get("info")
+    if kind not in ("video", "image"):
+        raise DatasetError(f"{path}: '{camera}' is {short(kind)}, not frames")
+    if isinstance(details, dict) and (details.get("video.is_depth_map") or details.get("is_depth_map")):
+        raise DatasetError(f"{path}: '{camera}' is a depth map, not colour frames")
+    return kind == "video"
 
 
 def _checked_template(path: Path, info: Mapping[str, Any], name: str, words: Sequence[str]) -> str:

@@ -15,17 +15,18 @@ import re
 import shutil
 import sys
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from lewm_ros.config import ConfigError, UserError, load
+from lewm_ros.config import ConfigError, UserError, load, to_mapping
 from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import HEADS, Checkpoint, CheckpointError, load_checkpoint, resolve, save_checkpoint
-from lewm_ros.robot.action_space import ActionSpace
+from lewm_ros.robot.action_space import ActionSpace, Channel
+from lewm_ros.robot.arm_actions import named_space, other
 from lewm_training.data.formats.released_layout import read_architecture, write_architecture
 from lewm_training.data.formats.released_names import Weights, as_released, from_released, to_released
 
@@ -36,38 +37,44 @@ EXAMPLE = "config/lewm.yaml"
 
 
 @dataclass(frozen=True)
-class Declaration:
+class ReleasedDeclaration:
     """What the released format does not hold, and a YAML says; see `ActionSpace` for the meaning.
 
-    `mean` and `std` are those of the dataset's actions, with which the reference z-scored them.
+    `mean` and `std` are those of the dataset's actions, with which the reference z-scored them. `limit`, and the
+    `joint_names` of joint_delta, stand for the channels of a space that has a name; `channels` are those of any other.
     """
 
     action_space: str
     control_hz: float
-    limit: tuple[float, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    limit: tuple[float, ...] = ()
+    channels: tuple[Channel, ...] = ()
     action_block: int = ACTION_BLOCK
     joint_names: tuple[str, ...] = ()
-    known_low: tuple[float, ...] = ()
-    known_high: tuple[float, ...] = ()
+    known_low: tuple[float | None, ...] = ()
+    known_high: tuple[float | None, ...] = ()
     image_normalisation: str = "imagenet"
 
     def __post_init__(self) -> None:
+        if bool(self.limit) == bool(self.channels):
+            raise ConfigError("limit: must be given, or `channels` in its place")
         self.space()
         if self.image_normalisation != "imagenet":
             raise ConfigError("image_normalisation: must be imagenet, which is what LeWM and all frames here have")
 
     def space(self) -> ActionSpace:
         """The action space that the checkpoint gets."""
+        channels = self.channels
+        if not channels:
+            channels = named_space(self.action_space, self.limit, self.control_hz, self.joint_names).channels
         return ActionSpace(
             self.action_space,
+            channels,
             self.control_hz,
             self.action_block,
-            self.limit,
             self.mean,
             self.std,
-            self.joint_names,
             self.known_low,
             self.known_high,
         )
@@ -79,8 +86,8 @@ def import_data(source: Path, out: Path, config: Path | None = None, skip_bad: b
     Args:
         source: folder with one `.pt` file and `config.json`, or such a `.pt` file.
         out: checkpoint to write.
-        config: YAML of a `Declaration`. Without it the actions are taken for z-scored numbers of kind `other`, with
-            which the model can be used, but no arm moved.
+        config: YAML of a `ReleasedDeclaration`. Without it the actions are taken for z-scored numbers of a space
+            `other`, with which the model can be used, but no arm moved.
         skip_bad: without meaning here, a model has no episodes.
 
     Returns:
@@ -92,7 +99,7 @@ def import_data(source: Path, out: Path, config: Path | None = None, skip_bad: b
     """
     if resolve(out).exists():
         raise UserError(f"{resolve(out)}: exists already; choose another --out or remove it")
-    declaration = load(Declaration, config) if config else None
+    declaration = load(ReleasedDeclaration, config) if config else None
     weights_file = _weights_file(source)
     architecture = read_architecture(*_read_config(weights_file.with_name("config.json")))
     space = declaration.space() if declaration else _assumed_space(architecture.action_dim)
@@ -116,11 +123,11 @@ def import_data(source: Path, out: Path, config: Path | None = None, skip_bad: b
     figures = {
         "checkpoint": str(path),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "action_space": asdict(space),
+        "action_space": to_mapping(space),
     }
     if declaration is None:
         figures["assumed"] = (
-            f"blocks of {space.action_block} z-scored actions of {space.dim} numbers, kind 'other', "
+            f"blocks of {space.action_block} z-scored actions of {space.dim} numbers, space 'other', "
             f"{space.control_hz:g} Hz; declare more with --config, as in {EXAMPLE}"
         )
     return figures
@@ -140,7 +147,10 @@ def export_data(source: Path, out: Path) -> dict[str, Any]:
         CheckpointError: the checkpoint is damaged, or the format cannot express its model.
     """
     checkpoint = load_checkpoint(source)
-    checkpoint.require_kind("lewm")
+    checkpoint.require_tokens("cls")
+    if len(checkpoint.inputs.cameras) > 1 or checkpoint.inputs.vectors:
+        names = ", ".join(item.name for item in (*checkpoint.inputs.cameras, *checkpoint.inputs.vectors))
+        raise CheckpointError(f"{source}: the released format has one camera and nothing else; the model takes {names}")
     content = write_architecture(checkpoint.model.config)
     renamed = installed_transformers() >= (5, 9)
     weights = to_released(checkpoint.model.state_dict(), renamed)
@@ -149,8 +159,8 @@ def export_data(source: Path, out: Path) -> dict[str, Any]:
     beside.mkdir(parents=True)
     torch.save(weights, beside / "weights.pt")
     (beside / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    space = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(checkpoint.action_space).items()}
-    declaration = yaml.safe_dump({"action_space": space.pop("kind")} | space, sort_keys=False)
+    space = json.loads(json.dumps(to_mapping(checkpoint.action_space)))
+    declaration = yaml.safe_dump({"action_space": space.pop("name")} | space, sort_keys=False)
     (beside / "declaration.yaml").write_text(declaration, encoding="utf-8")
     os.replace(beside, out)
     return {
@@ -217,7 +227,7 @@ def _assumed_space(action_dim: int) -> ActionSpace:
     """Z-scored actions of unknown meaning, within three standard deviations."""
     block = ACTION_BLOCK if action_dim % ACTION_BLOCK == 0 else 1
     dim = action_dim // block
-    return ActionSpace("other", 10.0, block, limit=(3.0,) * dim, mean=(0.0,) * dim, std=(1.0,) * dim)
+    return replace(other((3.0,) * dim, 10.0), action_block=block)
 
 
 def installed_transformers() -> tuple[int, ...]:

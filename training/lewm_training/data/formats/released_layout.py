@@ -177,6 +177,12 @@ def write_architecture(config: ModelConfig) -> dict[str, Any]:
             f"an encoder with stem_channels {list(encoder.stem_channels)} cannot be expressed in the released format, "
             "which has linear patches; train with `stem_channels: []` to export"
         )
+    if encoder.registers:
+        raise CheckpointError("an encoder with registers cannot be expressed in the released format")
+    if config.width != dim:
+        raise CheckpointError(
+            f"a predictor of width {config.width} for tokens of {dim} cannot be expressed in the released format"
+        )
     if _has_no_output_layer(predictor.heads, predictor.head_dim, dim):
         raise CheckpointError(f"a predictor with one head of {dim} cannot be expressed in the released format")
     shape = (encoder.width, encoder.depth, encoder.heads)

@@ -12,7 +12,7 @@ class StorageError(Exception):
 
 
 @dataclass(frozen=True)
-class Channel:
+class TopicChannel:
     """A topic with one type of messages: how they are encoded (`cdr`), and how their type is defined."""
 
     topic: str
@@ -33,7 +33,7 @@ class StoredMessage(NamedTuple):
 class Storage(Protocol):
     """A file of a recording, opened for reading."""
 
-    channels: dict[int, Channel]
+    channels: dict[int, TopicChannel]
     counts: dict[int, int]
     """Messages by channel, as far as they are known."""
 

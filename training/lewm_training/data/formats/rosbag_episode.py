@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lewm_ros.observation.observation import Observation
 from lewm_ros.observation.timeline import Sample
 from lewm_ros.robot.continuous import begin_in_first_turn, find_wrap, follow_turns
 from lewm_training.data import EpisodeError
-from lewm_training.data.formats.rosbag_config import RecordingConfig
-from lewm_training.data.formats.rosbag_topics import Topic
+from lewm_training.data.formats.rosbag_config import STAMPS, Moves, RecordingConfig
+from lewm_training.data.formats.rosbag_topics import Sources
+from lewm_training.data.spec import PROPRIO, camera_columns
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Observation:
+class RecordedStep:
     """What was seen at one time, and what was commanded until then."""
 
-    frame: NDArray[np.uint8]
-    frame_stamp_ns: int
-    positions_rad: Array
+    seen: Observation
     command: Array | None
     gripper: Array | None
 
@@ -33,16 +33,16 @@ class RecordedEpisode:
 
     Args:
         config: names topics and action space.
-        topics: read the samples.
+        sources: read the samples.
         written: the rows are on disk already and are only counted.
     """
 
-    def __init__(self, config: RecordingConfig, topics: dict[str, Topic], written: bool) -> None:
+    def __init__(self, config: RecordingConfig, sources: Sources, written: bool) -> None:
         self.samples = 0
-        self._config, self._topics, self._written = config, topics, written
+        self._config, self._sources, self._written = config, sources, written
         self._refusal: EpisodeError | None = None
         self._begin_ns = 0
-        self._seen: list[Observation] = []
+        self._steps: list[RecordedStep] = []
 
     @property
     def rows(self) -> int:
@@ -60,7 +60,7 @@ class RecordedEpisode:
             self._begin_ns = sample.time_ns
         if not self._written and self._refusal is None:
             try:
-                self._seen.append(self._observe(sample))
+                self._steps.append(self._read_step(sample))
             except ValueError as error:
                 self.refuse(str(error))
         self.samples += 1
@@ -68,7 +68,7 @@ class RecordedEpisode:
     def refuse(self, reason: str) -> None:
         """Give the episode up, at the row that the next sample begins."""
         self._refusal = self._refusal or EpisodeError(reason, self.samples)
-        self._seen.clear()
+        self._steps.clear()
 
     def read(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Columns and notes.
@@ -78,52 +78,52 @@ class RecordedEpisode:
         """
         if self._refusal is not None:
             raise self._refusal
-        rows = self._seen[:-1]
-        positions_rad = self._positions_rad()
+        vectors = {name: self._vector(name) for name in self._config.joint_vectors}
+        seen = [step.seen for step in self._steps[:-1]]
         columns = {
-            "pixels": np.stack([row.frame for row in rows]),
-            "proprio": positions_rad[:-1].astype(np.float32),
-            "action": self._actions(positions_rad).astype(np.float32),
-            "frame_stamp_ns": np.array([row.frame_stamp_ns for row in rows], dtype=np.int64),
+            column: np.stack([observation.frames[camera] for observation in seen])
+            for camera, column in camera_columns(list(self._config.camera_topics)).items()
         }
+        columns |= {name: values[:-1].astype(np.float32) for name, values in vectors.items()}
+        columns["action"] = self._actions(vectors.get(PROPRIO)).astype(np.float32)
+        columns[STAMPS] = np.array([observation.stamp_ns for observation in seen], dtype=np.int64)
         return columns, {"begin_ns": self._begin_ns}
 
-    def _observe(self, sample: Sample) -> Observation:
-        config = self._config
-        values = {name: self._value(name, sample) for name in self._topics}
-        return Observation(
-            frame=values[config.image],
-            frame_stamp_ns=sample.held[config.image].stamp_ns,
-            positions_rad=values[config.joint_states],
+    def _read_step(self, sample: Sample) -> RecordedStep:
+        config, sources = self._config, self._sources
+        values = {label: source.value(sample.held[label], sample.time_ns) for label, source in sources.tracks.items()}
+        vectors = {name: values[label] for name, label in sources.vectors.items()}
+        frames = sources.cameras.label
+        return RecordedStep(
+            seen=Observation(values[frames], vectors, sample.held[frames].stamp_ns),
             command=values.get(config.command),
             gripper=values.get(config.gripper),
         )
 
-    def _value(self, name: str, sample: Sample) -> NDArray[Any]:
-        try:
-            return self._topics[name].value(sample.held[name], sample.time_ns)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-
-    def _positions_rad(self) -> Array:
-        """Measured positions (rows + 1, 7), of continuous joints the shortest way from row to row.
+    def _vector(self, name: str) -> Array:
+        """Measured positions (rows + 1, n), of continuous joints the shortest way from row to row.
 
         Raises:
-            EpisodeError: a joint wraps that is not declared continuous.
+            EpisodeError: a joint of the arm wraps that is not declared continuous.
         """
         config = self._config
-        measured_rad = np.stack([row.positions_rad for row in self._seen])
-        row, wraps = find_wrap(measured_rad, config.joint_names, config.continuous_joints)
+        measured = np.stack([step.seen.vectors[name] for step in self._steps])
+        if name != PROPRIO:
+            return measured
+        row, wraps = find_wrap(measured, config.joint_names, config.continuous_joints)
         if wraps:
             raise EpisodeError(f"{config.joint_states}: {wraps} (declare it in continuous_joints)", row)
-        return begin_in_first_turn(measured_rad, config.joint_names, config.continuous_joints)
+        return begin_in_first_turn(measured, config.joint_names, config.continuous_joints)
 
-    def _actions(self, positions_rad: Array) -> Array:
-        """What was done between successive observations (rows, 7), with measured positions (rows + 1, 7)."""
-        config, after = self._config, self._seen[1:]
-        if config.action_space == "ee_delta":
-            return np.stack([np.concatenate([row.command / config.control_hz, row.gripper]) for row in after])
-        if config.command:
-            commanded_rad = np.stack([row.command for row in self._seen])
-            return np.diff(follow_turns(commanded_rad, config.joint_names, config.continuous_joints), axis=0)
-        return np.diff(positions_rad, axis=0)
+    def _actions(self, positions_rad: Array | None) -> Array:
+        """What was done between successive steps (rows, channels), with measured positions (rows + 1, J)."""
+        config, after = self._config, self._steps[1:]
+        if config.moves is not Moves.JOINTS:
+            per_s = config.control_hz if config.moves is Moves.HAND else 1.0
+            moved = np.stack([step.command for step in after]) / per_s
+        else:
+            if config.command:
+                commanded_rad = np.stack([step.command for step in self._steps])
+                positions_rad = follow_turns(commanded_rad, config.joint_names, config.continuous_joints)
+            moved = np.diff(positions_rad, axis=0)
+        return np.hstack([moved, *([np.stack([step.gripper for step in after])] if config.gripper else [])])

@@ -16,7 +16,7 @@ from lewm_ros.config import ConfigError, read_yaml
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_training.data import DatasetError
 from lewm_training.data.formats import rosbag_mcap, rosbag_sqlite
-from lewm_training.data.formats.rosbag_channels import Channel, Storage, StoredMessage
+from lewm_training.data.formats.rosbag_channels import Storage, StoredMessage, TopicChannel
 from lewm_training.data.formats.rosbag_mcap import McapFile, zstd
 from lewm_training.data.formats.rosbag_sqlite import SqliteFile
 from lewm_training.data.formats.rosbag_types import deserialize
@@ -83,9 +83,9 @@ class Bag:
         self._storages, self._zstd_messages = storages, zstd_messages
 
     @property
-    def channels(self) -> dict[str, list[Channel]]:
+    def channels(self) -> dict[str, list[TopicChannel]]:
         """The different channels of every topic."""
-        topics: dict[str, list[Channel]] = {}
+        topics: dict[str, list[TopicChannel]] = {}
         for channel in dict.fromkeys(channel for _, storage in self._storages for channel in storage.channels.values()):
             topics.setdefault(channel.topic, []).append(channel)
         return topics

@@ -22,7 +22,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from lewm_training.data.formats.rosbag_channels import Channel, StorageError, StoredMessage
+from lewm_training.data.formats.rosbag_channels import StorageError, StoredMessage, TopicChannel
 
 MAGIC = b"\x89MCAP0\r\n"
 FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, STATISTICS = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0B
@@ -59,7 +59,7 @@ class McapFile:
         self._file = path.open("rb")
         self._schemas: dict[int, tuple[str, str, str]] = {}
         self._blocks: list[tuple[int, Record]] = []  # chunks and lone messages, with the time at which they begin
-        self.channels: dict[int, Channel] = {}
+        self.channels: dict[int, TopicChannel] = {}
         self.counts: dict[int, int] = {}
         try:
             self._index()
@@ -121,7 +121,7 @@ class McapFile:
         elif opcode == CHANNEL:
             number, schema = struct.unpack("<HH", fields.read(4))
             topic, encoding = _text(fields), _text(fields)
-            self.channels[number] = Channel(topic, encoding, *self._schemas.get(schema, ("", "", "")))
+            self.channels[number] = TopicChannel(topic, encoding, *self._schemas.get(schema, ("", "", "")))
         else:
             fields.seek(42)
             self.counts = dict(struct.iter_unpack("<HQ", _sized(fields)))

@@ -14,7 +14,7 @@ REPEATS_WORTH_A_WORD = 0.02
 
 
 def report_lines(
-    name: str, rows: int, figures: dict[str, Figures], ends: Sequence[tuple[int, str]], image: str
+    name: str, rows: int, figures: dict[str, Figures], ends: Sequence[tuple[int, str]], frames: str
 ) -> list[str]:
     """For people: one line per topic, one per reason why episodes ended, and one if a camera's jitter spoils rows.
 
@@ -23,7 +23,7 @@ def report_lines(
         rows: samples that were taken.
         figures: by topic.
         ends: of episodes, with times and reasons.
-        image: the camera's topic.
+        frames: what those of all cameras are called.
     """
     lines = []
     for topic, figure in figures.items():
@@ -34,10 +34,10 @@ def report_lines(
         )
     for reason, count in Counter(reason for _, reason in ends).items():
         lines.append(f"{name}: {count} times an episode ended here: {reason}")
-    repeats = rows - figures[image].used if image in figures else 0
+    repeats = rows - figures[frames].used if frames in figures else 0
     if repeats > REPEATS_WORTH_A_WORD * rows:
         lines.append(
-            f"{name}: {image}: {repeats} of {rows} rows hold the same frame as the row before; if the camera is not "
+            f"{name}: {frames}: {repeats} of {rows} rows hold the same frame as the row before; if the camera is not "
             "slower than control_hz, set jitter_s"
         )
     return lines

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from lewm_training.data.formats.rosbag_channels import Channel, StorageError, StoredMessage
+from lewm_training.data.formats.rosbag_channels import StorageError, StoredMessage, TopicChannel
 
 MAGIC = b"SQLite format 3\0"
 
@@ -52,7 +52,7 @@ class SqliteFile:
             query = "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
             definitions = {kind: (encoding, text) for kind, encoding, text in self._database.execute(query)}
         self.channels = {
-            number: Channel(topic, encoding, kind, *definitions.get(kind, ("", "")))
+            number: TopicChannel(topic, encoding, kind, *definitions.get(kind, ("", "")))
             for number, topic, kind, encoding in self._database.execute(
                 "SELECT id, name, type, serialization_format FROM topics"
             )

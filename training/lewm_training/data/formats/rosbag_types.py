@@ -6,7 +6,7 @@ from typing import Any
 
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
-from lewm_training.data.formats.rosbag_channels import Channel
+from lewm_training.data.formats.rosbag_channels import TopicChannel
 
 STANDARD = get_typestore(Stores.ROS2_JAZZY)
 IDL_SEPARATOR = "=" * 80 + "\n"
@@ -22,7 +22,7 @@ def deserialize(data: bytes, kind: str) -> Any:
         raise ValueError(f"the data is no {kind} ({type(error).__name__})") from None
 
 
-def check_channel(channel: Channel) -> None:
+def check_channel(channel: TopicChannel) -> None:
     """Raise ValueError unless the messages of a channel of a standard type can be read as such."""
     if channel.encoding != "cdr":
         raise ValueError(f"its messages are encoded as '{channel.encoding}', expected cdr")
@@ -35,7 +35,7 @@ def check_channel(channel: Channel) -> None:
             raise ValueError(f"its recorded definition of {kind} is not the one of ROS 2")
 
 
-def _definitions(channel: Channel) -> dict[str, Any]:
+def _definitions(channel: TopicChannel) -> dict[str, Any]:
     """The types that the recording defines for a channel; before ROS 2 Iron, none."""
     if not channel.definition:
         return {}

@@ -8,11 +8,12 @@ from lewm_training.judge.figures.closed_loop import plot_closed_loop, plot_goal
 from lewm_training.judge.figures.embedding import plot_embedding
 from lewm_training.judge.figures.learning_curves import plot_learning_curves
 from lewm_training.judge.figures.probes import plot_probes
-from lewm_training.judge.figures.retrieval import plot_retrieval, plot_retrieval_error
+from lewm_training.judge.figures.retrieval import measures_of, plot_retrieval, plot_retrieval_error
 from lewm_training.judge.figures.soak import plot_soak
 from lewm_training.judge.figures.surprise import plot_surprise
 
 __all__ = [
+    "measures_of",
     "plot_closed_loop",
     "plot_embedding",
     "plot_goal",

@@ -17,8 +17,9 @@ def plot_goal(
     final: NDArray[np.uint8],
     path: Path,
 ) -> None:
-    """Start, goal and final frame of one episode side by side, as a PNG."""
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")
+    """Start, goal and final view of one episode side by side, as a PNG."""
+    height_in = 0.4 + 3.0 * start.shape[0] / start.shape[1]
+    figure, axes = plt.subplots(1, 3, figsize=(9, height_in), layout="constrained")
     titles = (
         f"start, {100 * report['start_distance_m']:.1f} cm away",
         "goal",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from matplotlib.axes import Axes
 
 HORIZONS = (1, 2, 5, 10)
 """Blocks ahead, of the rollouts in the log."""
+
+PROBE = re.compile("probe/(.+)_r2")
+"""What a probe reads, in the log."""
 
 
 def plot_learning_curves(history: list[dict[str, Any]], path: Path) -> None:
@@ -24,11 +28,12 @@ def plot_learning_curves(history: list[dict[str, Any]], path: Path) -> None:
         _plot(rollouts, history, f"rollout/error_{blocks}", baseline=f"rollout/nothing_changes_{blocks}", label=blocks)
     rollouts.axhline(1.0, color="grey", linestyle="--")
     rollouts.set(xlabel="epoch", title="Error n blocks ahead / error of 'nothing changes'", ylim=(0, None))
-    joints = max((len(entry.get("probe/joint_r2", ())) for entry in history), default=0)
-    for joint in range(joints):
-        _plot(probes, history, "probe/joint_r2", joint, label=f"joint {joint + 1}")
-    for axis, name in enumerate("xyz"):
-        _plot(probes, history, "probe/position_r2", axis, label=f"end effector, {name}", linestyle=":")
+    for name in sorted({name for entry in history for name in entry if PROBE.fullmatch(name)}):
+        label = PROBE.fullmatch(name).group(1)
+        numbers = max(len(entry.get(name, ())) for entry in history)
+        for number in range(numbers):
+            style = {"linestyle": ":"} if label == "position" else {}
+            _plot(probes, history, name, number, label=f"{label} {number + 1}" if numbers > 1 else label, **style)
     probes.set(xlabel="epoch", ylim=(0, 1), title="R2 of a linear probe on the embedding")
     _plot(spread, history, "validation/effective_rank", label="effective rank")
     spread.set(xlabel="epoch", title="Spread of the embedding")

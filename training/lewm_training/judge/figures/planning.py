@@ -12,7 +12,7 @@ def plot_planners(planners: dict[str, dict[str, Any]], path: Path) -> None:
     """Seconds per plan as bars, one per planner, as a PNG."""
     names = sorted(planners, key=lambda name: planners[name]["plan_s"])
     seconds = [planners[name]["plan_s"] for name in names]
-    figure, axis = plt.subplots(figsize=(7, 0.5 + 0.45 * len(names)), layout="constrained")
+    figure, axis = plt.subplots(figsize=(7.0, 0.5 + 0.45 * len(names)), layout="constrained")
     colours = ["tab:gray" if name.startswith("stable") else "tab:blue" for name in names]
     axis.bar_label(axis.barh(names, seconds, color=colours), fmt="%.2f s", padding=3)
     axis.margins(x=0.15)

@@ -1,0 +1,144 @@
+"""Push and pick_place: bring the cube to a place on the table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lewm_ros.environments.panda.arm import CUBE_HALF_M, GRIPPER_OPEN_M, SimArm
+from lewm_ros.environments.panda.problem import PandaProblem
+from lewm_ros.robot.arm import PANDA, Array
+
+CUBE_AREA_M = np.array([[0.40, -0.20], [0.60, 0.20]])
+"""Corners of the rectangle of the table that starts and goals are drawn from: the scene camera sees all of it."""
+
+HAND_AREA_M = np.array([[0.40, -0.20, 0.18], [0.60, 0.20, 0.32]])
+HAND_YAW_RAD = 0.5
+"""Starts: corners of the box of end-effector positions, and the largest turn of the hand, which points down."""
+
+TIP_HEIGHT_M = 0.025
+"""Height of the end effector at which the finger pads, 13 mm longer, meet the cube and clear the table."""
+
+RETREAT_M = 0.12
+"""How far above `TIP_HEIGHT_M` the hand is in a goal state, so that the scene camera sees the cube below it."""
+
+PUSH_OPENING_M = 0.009
+"""Opening per finger while pushing: the fingers are as wide as a face then, so that the cube does not turn."""
+
+PUSH_DISTANCE_M = CUBE_HALF_M + 0.012
+"""From the cube's centre to the end effector that pushes on a face: half a cube and half a finger."""
+
+PUSH_YAW_RAD = 0.4
+"""Middle of the hand's turns while pushing; it keeps joint 7 away from its limits for every direction."""
+
+
+def hand_down(yaw_rad: float) -> Array:
+    """Quaternion (4,) w, x, y, z of a hand that points down, its x axis turned by `yaw_rad` from the base's."""
+    return np.array([0.0, math.cos(yaw_rad / 2.0), math.sin(yaw_rad / 2.0), 0.0])
+
+
+def cube_on_table(xy_m: Array, yaw_rad: float) -> Array:
+    """Pose (7,) of a cube that lies on the table."""
+    return np.array([*xy_m, CUBE_HALF_M, math.cos(yaw_rad / 2.0), 0.0, 0.0, math.sin(yaw_rad / 2.0)])
+
+
+def yaw_of(cube_pose: Array) -> float:
+    """Turn (rad) about the vertical of a pose (7,)."""
+    w, x, y, z = cube_pose[3:]
+    return math.atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))
+
+
+def wrap(angle_rad: float, period_rad: float) -> float:
+    """The equivalent of an angle nearest to zero, where turns by `period_rad` look alike."""
+    return angle_rad - period_rad * round(angle_rad / period_rad)
+
+
+@dataclass(frozen=True)
+class CubeTask:
+    """What push and pick_place share; the distance is the cube's to its place, in all three axes."""
+
+    name: str
+    needs_cube: bool = True
+    success_m: float = 0.04
+    budget_s: float = 10.0
+    minimum_distance_m: float = 0.10
+
+    def start(self, arm: SimArm, problem: PandaProblem) -> None:
+        """Put the arm, and the cube, into the start state."""
+        arm.reset(problem.start_rad, cube_pose=problem.cube_start_pose)
+
+    def distance_m(self, arm: SimArm, problem: PandaProblem) -> float:
+        """Distance of the cube to its place in the goal image."""
+        return float(np.linalg.norm(arm.cube_pose[:3] - problem.cube_goal_pose[:3]))
+
+    def _sample_places(self, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Start and goal (2,) of the cube, at least `minimum_distance_m` apart."""
+        while True:
+            start, goal = rng.uniform(*CUBE_AREA_M), rng.uniform(*CUBE_AREA_M)
+            if np.linalg.norm(goal - start) >= self.minimum_distance_m:
+                return start, goal
+
+
+@dataclass(frozen=True)
+class Push(CubeTask):
+    """Slide the cube to where it is in the goal image; there the hand has gone up from behind it."""
+
+    name: str = "push"
+
+    def sample(self, arm: SimArm, rng: np.random.Generator) -> PandaProblem:
+        """The cube at least `minimum_distance_m` from its goal, the hand above the table."""
+        start, goal = self._sample_places(rng)
+        direction = (goal - start) / np.linalg.norm(goal - start)
+        heading = math.atan2(direction[1], direction[0])
+        hand = np.array([*(goal - PUSH_DISTANCE_M * direction), TIP_HEIGHT_M + RETREAT_M])
+        return PandaProblem(
+            start_rad=_sample_hand(arm, rng),
+            goal_rad=arm.solve_pose(hand, hand_down(push_yaw(heading)), PANDA.home_rad),
+            goal_position_m=hand,
+            cube_start_pose=cube_on_table(start, _sample_yaw(rng)),
+            cube_goal_pose=cube_on_table(goal, wrap(heading, math.pi / 2.0)),
+        )
+
+    def show_goal(self, arm: SimArm, problem: PandaProblem) -> None:
+        """The cube at its goal, the hand behind and above it."""
+        arm.reset(problem.goal_rad, PUSH_OPENING_M, problem.cube_goal_pose)
+
+
+@dataclass(frozen=True)
+class PickPlace(CubeTask):
+    """Lift the cube and set it down where it is in the goal image; there the open hand has gone up from it."""
+
+    name: str = "pick_place"
+
+    def sample(self, arm: SimArm, rng: np.random.Generator) -> PandaProblem:
+        """The cube at least `minimum_distance_m` from its goal, the hand above the table."""
+        start, goal = self._sample_places(rng)
+        yaw = _sample_yaw(rng)
+        hand = np.array([*goal, TIP_HEIGHT_M + RETREAT_M])
+        return PandaProblem(
+            start_rad=_sample_hand(arm, rng),
+            goal_rad=arm.solve_pose(hand, hand_down(yaw), PANDA.home_rad),
+            goal_position_m=hand,
+            cube_start_pose=cube_on_table(start, _sample_yaw(rng)),
+            cube_goal_pose=cube_on_table(goal, yaw),
+        )
+
+    def show_goal(self, arm: SimArm, problem: PandaProblem) -> None:
+        """The cube at its goal, the open hand above it."""
+        arm.reset(problem.goal_rad, GRIPPER_OPEN_M, problem.cube_goal_pose)
+
+
+def push_yaw(heading_rad: float, near_rad: float = PUSH_YAW_RAD) -> float:
+    """Turn of the hand that pushes along `heading_rad`; of the two that do, the one nearest to `near_rad`."""
+    return near_rad + wrap(heading_rad - near_rad, math.pi)
+
+
+def _sample_hand(arm: SimArm, rng: np.random.Generator) -> Array:
+    position, yaw = rng.uniform(*HAND_AREA_M), rng.uniform(-HAND_YAW_RAD, HAND_YAW_RAD)
+    return arm.solve_pose(position, hand_down(yaw), PANDA.home_rad)
+
+
+def _sample_yaw(rng: np.random.Generator) -> float:
+    return rng.uniform(-math.pi / 4.0, math.pi / 4.0)
