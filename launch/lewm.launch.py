@@ -100,6 +100,11 @@ def generate_launch_description() -> LaunchDescription:
                 description="true: both nodes in one process; false: a process each",
             ),
             DeclareLaunchArgument(
+                "sigterm_timeout",
+                default_value="15",
+                description="seconds in which a node must have stopped the arm and ended after an interrupt",
+            ),
+            DeclareLaunchArgument(
                 "fastdds_profile",
                 default_value="",
                 description="true: config/fastdds.xml, for large images; or another file; the camera needs the same",
