@@ -6,7 +6,7 @@ The bytes of the recording are what is published, so that nothing but the two pa
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,14 @@ from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from lewm_ros.model.checkpoint import load_checkpoint
-from lewm_ros.model.pixels import fit_frame, normalise_pixels
+from lewm_ros.model.inputs import observation_inputs
 from lewm_ros.nodes.conversions import message_to_rgb
 from lewm_ros.observation.command_messages import JointPath, joint_command, twist_command
 from lewm_ros.observation.embedding_images import image_to_embedding
 from lewm_ros.observation.images import ENCODINGS, compressed_to_rgb, image_to_rgb, row_bytes
+from lewm_ros.observation.input_spec import fit_frame
 from lewm_ros.observation.joints import joint_positions
+from lewm_ros.observation.observation import Observation
 from lewm_ros.observation.stamps import stamp_to_ns
 from lewm_ros.robot.arm import PANDA
 from lewm_training.data import EpisodeDataset
@@ -84,9 +86,8 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bag(tmp_path_factory.mktemp("recording") / "bag", messages)
 
 
-def imported(bag: Path, folder: Path, topic: str) -> EpisodeDataset:
-    config = {
-        "image": topic,
+def imported(bag: Path, folder: Path, **topics: object) -> EpisodeDataset:
+    config = topics | {
         "joint_states": "/joint_states",
         "joint_names": list(PANDA.joint_names),
         "limit": [0.1] * 7,
@@ -123,26 +124,29 @@ def play(bag: Path, topic: str, probe: Probe) -> tuple[dict[int, Array], dict[in
                 continue
             heard = embeddings if connection.topic == f"/{topic}" else states
             stamp = TYPES.deserialize_cdr(data, connection.msgtype).header.stamp
-            send_until_heard(probe, publishers[connection.topic], bytes(data), heard, stamp_to_ns(stamp))
+            send_until_heard(probe, [(publishers[connection.topic], bytes(data))], heard, stamp_to_ns(stamp))
     return (
-        {stamp_to_ns(message.header.stamp): image_to_embedding(message, 16) for message in embeddings},
+        {stamp_to_ns(message.header.stamp): image_to_embedding(message, 1, 16) for message in embeddings},
         {stamp_to_ns(message.header.stamp): joint_positions(message, PANDA.joint_names) for message in states},
     )
 
 
-def send_until_heard(probe: Probe, publisher: Publisher, data: bytes, heard: list[Any], stamp_ns: int) -> None:
-    """Publish bytes until something with their stamp is heard: the subscriber may miss what it does not acknowledge."""
+def send_until_heard(
+    probe: Probe, messages: Sequence[tuple[Publisher, bytes]], heard: list[Any], stamp_ns: int
+) -> None:
+    """Publish bytes until something with a stamp is heard: the subscriber may miss what it does not acknowledge."""
     due_s = [0.0]
 
     def answered() -> bool:
         if any(stamp_to_ns(message.header.stamp) == stamp_ns for message in heard):
             return True
         if time.monotonic() > due_s[0]:
-            publisher.publish(data)
+            for publisher, data in messages:
+                publisher.publish(data)
             due_s[0] = time.monotonic() + 1.0
         return False
 
-    probe.wait(answered, f"an answer to {publisher.topic_name}")
+    probe.wait(answered, f"an answer to {messages[0][0].topic_name}")
 
 
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
@@ -153,7 +157,7 @@ def test_live_and_imported_arrays_are_the_same(
     processes.start(node_command("encoder_node", checkpoint=checkpoint_path, device="cpu", image_transport=transport))
     live_embeddings, live_joints = play(bag, topic, probe)
 
-    data = imported(bag, tmp_path, f"/{topic}")
+    data = imported(bag, tmp_path, image=f"/{topic}")
     # The last sample before the pause, and the last of all, have no action.
     rows = [step for step in STEPS if step not in (11, 33)]
     assert data.lengths.tolist() == [11, 9]
@@ -166,12 +170,88 @@ def test_live_and_imported_arrays_are_the_same(
     try:
         for row, stamp_ns in enumerate(stamps):
             with torch.inference_mode():
-                embedding = model.encode(normalise_pixels(torch.from_numpy(data.pixels[row])).unsqueeze(0))[0].numpy()
+                inputs = observation_inputs(model.inputs, Observation({"camera": data.pixels[row]}))
+                embedding = model.encode(inputs)[0].numpy()
             np.testing.assert_array_equal(embedding, live_embeddings[stamp_ns])
             held = live_joints[max(time_ns for time_ns in live_joints if time_ns <= stamp_ns)]
             np.testing.assert_array_equal(data.columns["proprio"][row], held.astype(np.float32))
     finally:
         torch.set_num_threads(threads)
+
+
+WRIST_STAMPS_S = {step: 0.05 * step + (0.018, 0.007, 0.021)[step % 3] for step in STEPS}
+"""The second camera's clock has a phase of its own, which wanders."""
+
+
+@pytest.fixture(scope="module")
+def bag_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames of two cameras, joint states at 100 Hz and a finger at 40 Hz, on the topics that the encoder takes."""
+    messages: list[Message] = []
+    for step, wrist_s in WRIST_STAMPS_S.items():
+        for topic, time_ns, frame in (
+            ("/scene/image", seconds(0.05 * step), view(step)),
+            ("/wrist/image", seconds(wrist_s), view(step + 50)[:, ::-1]),
+        ):
+            messages.append((topic, time_ns + 3_000_000, image(time_ns, np.ascontiguousarray(frame))))
+    for k in range(-5, 180):
+        time_ns = seconds(0.01 * k - 0.004)
+        state = joint_state(time_ns, PANDA.home_rad + 0.3 * np.sin(0.02 * k + np.arange(7)))
+        messages.append(("/joint_states", time_ns + 1_000_000, state))
+    for k in range(-2, 72):
+        time_ns = seconds(0.025 * k - 0.007)
+        messages.append(("/joint_states", time_ns + 1_000_000, joint_state(time_ns, [0.0005 * (k + 2)], ["finger"])))
+    return write_bag(tmp_path_factory.mktemp("recording") / "two", messages)
+
+
+def test_two_cameras_and_two_vectors_are_joined_alike(
+    bag_of_two: Path, tmp_path: Path, two_camera_path: Path, probe: Probe, processes: Processes
+) -> None:
+    processes.start(node_command("encoder_node", checkpoint=two_camera_path, device="cpu"))
+    probe.wait(lambda: "nothing received" in probe.messages().get("encoder_node", ""), "the encoder to listen")
+    live = play_views(bag_of_two, probe)
+
+    cameras = {"scene": "/scene/image", "wrist": "/wrist/image"}
+    data = imported(bag_of_two, tmp_path, cameras=cameras, vectors={"gripper": ["finger"]})
+    stamps = data.columns["frame_stamp_ns"][:].tolist()
+    assert stamps == [seconds(0.05 * step) for step in STEPS if step not in (11, 33)]
+    model = load_checkpoint(str(two_camera_path)).model
+    assert model.tokens == 3, "one of each camera, one of the vectors"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for row, stamp_ns in enumerate(stamps):
+            frames = {name: data.frames[name][row] for name in cameras}
+            vectors = {name: data.columns[name][row] for name in ("proprio", "gripper")}
+            with torch.inference_mode():
+                embedding = model.encode(observation_inputs(model.inputs, Observation(frames, vectors)))[0].numpy()
+            np.testing.assert_array_equal(embedding, live[stamp_ns])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def play_views(bag: Path, probe: Probe) -> dict[int, Array]:
+    """Publish a recording of two cameras step by step; returns the embeddings (3, 16) by the first camera's stamp."""
+    heard = probe.listen(Image, "embedding")
+    kinds = {"/scene/image": Image, "/wrist/image": Image, "/joint_states": JointState}
+    publishers = {topic: probe.node.create_publisher(kind, topic, 10) for topic, kind in kinds.items()}
+    probe.wait(lambda: all(publisher.get_subscription_count() for publisher in publishers.values()), "the encoder")
+    frames: dict[str, list[bytes]] = {"/scene/image": [], "/wrist/image": []}
+    states: list[tuple[int, bytes]] = []
+    with Reader(bag) as reader:
+        for connection, _, data in reader.messages():
+            if connection.topic in frames:
+                frames[connection.topic].append(bytes(data))
+            else:
+                stamp = TYPES.deserialize_cdr(data, connection.msgtype).header.stamp
+                states.append((stamp_to_ns(stamp), bytes(data)))
+    for place, step in enumerate(STEPS):
+        stamp_ns = seconds(0.05 * step)
+        # A view is complete when no later message can belong to it: that of each sender after the frame has come.
+        while states and states[0][0] <= stamp_ns + 30_000_000:
+            publishers["/joint_states"].publish(states.pop(0)[1])
+            probe.spin(0.01)
+        send_until_heard(probe, [(publishers[topic], frames[topic][place]) for topic in frames], heard, stamp_ns)
+    return {stamp_to_ns(message.header.stamp): image_to_embedding(message, 3, 16) for message in heard}
 
 
 def both_kinds(message: Any, live: type) -> tuple[Any, Any]:

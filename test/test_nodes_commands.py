@@ -19,7 +19,7 @@ from rclpy.lifecycle import LifecycleNode
 from lewm_ros.nodes.planner.command_output import CommandOutput, make_output
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.arm import PANDA
-from lewm_ros.robot.arm_actions import ee_delta
+from lewm_ros.robot.arm_actions import ee_delta, joint_delta
 from lewm_ros.robot.kinematics import franka_kinematics
 from lewm_ros.robot.limits import load_limits
 
@@ -210,3 +210,19 @@ def test_every_axis_of_a_twist_has_a_limit_of_its_own(node: Recorder) -> None:
     # 2 m/s2 and 6 rad/s2 are 0.1 m/s and 0.3 rad/s per step.
     np.testing.assert_allclose([t.linear.x for t in twists[:4]], [0.1, 0.2, 0.2, 0.2], atol=1e-5)
     np.testing.assert_allclose([t.angular.z for t in twists[:5]], [0.3, 0.6, 0.9, 1.0, 1.0], atol=1e-5)
+
+
+def test_a_gripper_beside_joints_is_sent_only_once_there_is_a_value(node: Recorder) -> None:
+    space = joint_delta(PANDA.joint_names, (0.05,) * 7, HZ, gripper=True)
+    output = make_output(node, "joint_trajectory", space, PANDA.joint_names, False, "base_link")
+    output.use_limits(LIMITS, margin_rad=0.02, max_lead_rad=0.3, workspace=None)
+    output.begin(PANDA.home_rad)
+    nothing = np.empty((0, 8))
+    output.send(space.rest()[np.newaxis], nothing, PANDA.home_rad, scale=1.0)
+    assert node.sent["gripper"] == [], "as it is"
+    closing = np.array([[0.01, *[0.0] * 6, 0.5]])
+    output.send(closing, nothing, PANDA.home_rad, scale=1.0)
+    assert [message.data for message in node.sent["gripper"]] == [0.5]
+    (first, second) = node.sent["joint_trajectory"]
+    np.testing.assert_allclose(first.points[0].positions, PANDA.home_rad)
+    np.testing.assert_allclose(second.points[0].positions[0], PANDA.home_rad[0] + 0.01)

@@ -121,3 +121,31 @@ def test_images_of_a_bare_type_are_what_the_parameter_says(
     views.want(Image(encoding="8UC1", height=1, width=1, step=1, data=array("B", [1])))
     named = "goal_image: image encoding '8UC1' does not say its colours"
     views.wait(lambda: named in views.messages()["encoder_node"], "the reason why this goal is refused")
+
+
+def test_a_goal_of_two_cameras_is_taken_when_both_images_are_there(processes: Processes, two_camera_path: Path) -> None:
+    processes.start(node_command("encoder_node", checkpoint=two_camera_path, device="cpu"))
+    probe = Probe(processes)
+    goals = probe.listen(Image, "goal_embedding", LATCHED)
+    scene, wrist = (probe.node.create_publisher(Image, f"{name}/goal_image", LATCHED) for name in ("scene", "wrist"))
+
+    def at(time_s: float, seed: int) -> Image:
+        return rgb_to_image(picture(seed), Header(stamp=ns_to_stamp(round(time_s * NS_PER_S))))
+
+    def said(words: str) -> None:
+        probe.wait(lambda: words in probe.messages().get("encoder_node", ""), words)
+
+    try:
+        scene.publish(at(100.0, 1))
+        said("wrist/goal_image: missing, while other cameras have theirs")
+        wrist.publish(at(98.0, 2))
+        said("wrist/goal_image: not stamped within 0.025 s of scene/goal_image")
+        assert goals == []
+        wrist.publish(at(100.01, 2))
+        probe.wait(lambda: goals, "the goal")
+        assert (goals[0].height, goals[0].width) == (2, 16), "a row of each camera, none of the vectors"
+        assert stamp_to_ns(goals[0].header.stamp) == 100 * NS_PER_S
+        wrist.publish(Image(header=Header(stamp=ns_to_stamp(101 * NS_PER_S))))
+        probe.wait(lambda: goals[-1].height == 0, "the goal to be withdrawn")
+    finally:
+        probe.close()

@@ -13,12 +13,13 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
-from conftest import joint_delta_space, random_model
+from conftest import random_model, small_model_config
 from diagnostic_msgs.msg import DiagnosticStatus
 from ros_processes import SMALL_SEARCH, TIMEOUT_S, Probe, Processes, node_command
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, String
 
+from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lewm_ros.nodes.conversions import matrix_to_image, rgb_to_image
 from lewm_ros.nodes.encoder_node import EncoderNode
@@ -28,6 +29,7 @@ from lewm_ros.nodes.qos import LATCHED
 from lewm_ros.nodes.runner import run
 from lewm_ros.nodes.sim_node import SimNode
 from lewm_ros.nodes.tools import episode_runner
+from lewm_ros.robot.action_space import ActionSpace, Channel
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.arm_actions import ee_delta
 
@@ -107,6 +109,16 @@ def test_motions_of_the_hand_become_those_of_a_known_arm_only(tmp_path: Path, ca
     assert run({"planner_node": PlannerNode}, ["--ros-args", *given]) == 2
     [line] = capfd.readouterr().err.splitlines()
     assert "to turn ee_delta into joint_trajectory they must be of a known arm (panda or fr3" in line
+
+
+def test_actions_that_no_arm_carries_out_get_one_line(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    channels = (Channel("x", "absolute"), Channel("y", "absolute"))
+    model = LeWorldModel(replace(small_model_config(), action_dim=10))
+    space = ActionSpace("pusht", channels, control_hz=10.0, action_block=5)
+    path = save_checkpoint(Checkpoint(model.eval(), space), tmp_path / "flat")
+    assert run({"planner_node": PlannerNode}, ["--ros-args", "-p", f"checkpoint:={path}"]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert "no arm carries out channel 'x' of 'pusht' (x, y) at 10 Hz" in line
 
 
 def test_episode_runner_names_the_node_that_is_missing(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
