@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from lewm_ros.config import ConfigError
+from lewm_ros.environments.panda.arm import MJCF, SimArm
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.differential_ik import DifferentialIK, franka_ik
 from lewm_ros.robot.kinematics import franka_kinematics, kinematics_from_urdf
 from lewm_ros.robot.limits import load_limits
-from lewm_ros.environments.panda.arm import MJCF, SimArm
 
 LIMITS = load_limits("panda")
 CONTROL_HZ = 20.0
