@@ -44,7 +44,7 @@ setup(
         "av>=14.0",
         "h5py>=3.11",
         "matplotlib>=3.9",
-        "mujoco>=3.3.6,<4",
+        "mujoco>=3.5,<4",
         "numpy>=1.26.4,<2.3",
         "opencv-python-headless>=4.10.0.84,<5",
         "pyyaml>=6.0.1",
