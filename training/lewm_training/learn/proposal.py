@@ -42,9 +42,9 @@ def train_proposal(
         ConfigError, DatasetError: frames, vectors or actions do not fit the model, or there are too few episodes.
         ConfigError: the loss is no longer finite.
     """
+    train, held_out = (dataset.window_starts(e, 2) for e in dataset.split(config.validation_fraction, seed))
     dataset.require_same_actions(checkpoint.action_space, f"checkpoint '{checkpoint.name}'")
     torch.manual_seed(seed)
-    train, held_out = (dataset.window_starts(e, 2) for e in dataset.split(config.validation_fraction, seed))
     pairs = Pairs(checkpoint, dataset, config, np.random.default_rng([seed, 3]))
     proposal = Proposal(config.proposal, pairs.state_dim, checkpoint.action_space)
     if proposal.deltas:
