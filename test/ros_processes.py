@@ -117,7 +117,8 @@ class Probe:
         return {name: status.message for name, status in self.status.items()}
 
     def value(self, name: str, key: str) -> str:
-        """A value of a node's newest diagnostics."""
+        """A value of a node's newest diagnostics, which are waited for if none came yet."""
+        self.wait(lambda: name in self.status, f"diagnostics of {name}")
         return {v.key: v.value for v in self.status[name].values}[key]
 
     def ask(self, kind: type, service: str, request: Any) -> Any:

@@ -75,7 +75,8 @@ class RemoteEnvironment:
             hint = f"; {task.install}" if task.install else ""
             raise ConfigError(f"task '{name}': no interpreter {python}{hint}")
         paths = [str(folder / path) for path in task.path]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
+        search = os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
+        environment = os.environ | {"PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}  # so that last words are not lost
         with tempfile.TemporaryDirectory() as temporary, socket.socket(socket.AF_UNIX) as listening:
             address = str(Path(temporary, "socket"))
             listening.bind(address)
