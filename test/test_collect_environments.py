@@ -149,10 +149,11 @@ class World:
         return {}
     def step(self, action):
         self.place += float(action[0])
-        left = int(self.deaths.read_text())
-        if self.number == 2 and left:
-            self.deaths.write_text(str(left - 1))
-            os.kill(os.getpid(), 9)
+        if self.number == 2:
+            left = int(self.deaths.read_text())
+            if left:
+                self.deaths.write_text(str(left - 1))
+                os.kill(os.getpid(), 9)
     def record(self, number, seed):
         self.rng, self.place, self.number = np.random.default_rng(seed), 0.0, number
         return {"steps": 6, "notes": {}}
