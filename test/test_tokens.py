@@ -40,12 +40,12 @@ def test_a_token_sees_its_own_frame_and_those_before_and_nothing_later() -> None
     changed[0, 1, 5] += 1.0  # one token of the second frame
     moved = (model.predict(changed, actions) - before).abs().amax(-1)[0]  # (H, K)
     assert (moved[0] == 0.0).all()
-    assert (moved[1:] > 1e-4).all()
+    assert (moved[1:] > 1e-3).all()
     acted = actions.clone()
     acted[0, 1] += 1.0
     moved = (model.predict(z, acted) - before).abs().amax(-1)[0]
     assert (moved[0] == 0.0).all()
-    assert (moved[1:] > 1e-4).all()
+    assert (moved[1:] > 1e-3).all()
 
 
 def test_a_checkpoint_keeps_it_and_says_what_it_is(tmp_path: Path) -> None:
