@@ -46,7 +46,18 @@ class CommandOutput(ABC):
         joint_names: what the arm calls its joints.
         dry_run: publish nothing but plans.
         base_frame: of the arm, in which twists are given.
+
+    Attributes:
+        command_type, plan_type: messages of the commands and of `~/plan`.
+        moves_joints: whether changes of joints can be carried out.
+
+    Raises:
+        ConfigError: such actions cannot be carried out.
     """
+
+    command_type: type
+    plan_type: type
+    moves_joints = True
 
     def __init__(
         self,
@@ -61,7 +72,14 @@ class CommandOutput(ABC):
         self._node, self._space, self._dry_run, self._base_frame = node, space, dry_run, base_frame
         self._filter: SafetyFilter | None = None
         self._channels = ArmChannels.of(space)
+        if self._channels.joints and not self.moves_joints:
+            raise ConfigError(
+                f"command_interface {interface}: it takes twists, the checkpoint acts in {space.describe()}"
+            )
+        self._joint_names, self._control_hz = list(joint_names), space.control_hz
+        self._send = self._sender(self.command_type, interface)
         self._grip = self._sender(Float64, "gripper") if self._channels.gripper is not None else None
+        self._plan = node.create_lifecycle_publisher(self.plan_type, "~/plan", RELIABLE)
 
     @property
     def needs_ik(self) -> bool:
@@ -150,19 +168,8 @@ class CommandOutput(ABC):
 class JointOutput(CommandOutput):
     """Joint positions; one of the two interfaces below. Motions of the hand become those of the joints by IK."""
 
-    def __init__(
-        self,
-        node: LifecycleNode,
-        interface: str,
-        space: ActionSpace,
-        joint_names: Sequence[str],
-        dry_run: bool,
-        base_frame: str,
-    ) -> None:
-        super().__init__(node, interface, space, joint_names, dry_run, base_frame)
-        self._ik: DifferentialIK | None = None
-        self._joint_names, self._control_hz = list(joint_names), space.control_hz
-        self._plan = node.create_lifecycle_publisher(JointTrajectory, "~/plan", RELIABLE)
+    plan_type = JointTrajectory
+    _ik: DifferentialIK | None = None
 
     @property
     def needs_ik(self) -> bool:
@@ -203,17 +210,7 @@ class JointOutput(CommandOutput):
 class JointTrajectoryOutput(JointOutput):
     """`joint_trajectory`, for joint_trajectory_controller: the scheduled path ahead, ending at rest."""
 
-    def __init__(
-        self,
-        node: LifecycleNode,
-        interface: str,
-        space: ActionSpace,
-        joint_names: Sequence[str],
-        dry_run: bool,
-        base_frame: str,
-    ) -> None:
-        super().__init__(node, interface, space, joint_names, dry_run, base_frame)
-        self._send = self._sender(JointTrajectory, interface)
+    command_type = JointTrajectory
 
     def _publish(self, path: Array) -> None:
         # A stamp of zero means: start at once.
@@ -223,17 +220,7 @@ class JointTrajectoryOutput(JointOutput):
 class JointCommandOutput(JointOutput):
     """`commands`, for forward_command_controller: the next joint positions."""
 
-    def __init__(
-        self,
-        node: LifecycleNode,
-        interface: str,
-        space: ActionSpace,
-        joint_names: Sequence[str],
-        dry_run: bool,
-        base_frame: str,
-    ) -> None:
-        super().__init__(node, interface, space, joint_names, dry_run, base_frame)
-        self._send = self._sender(Float64MultiArray, interface)
+    command_type = Float64MultiArray
 
     def _publish(self, path: Array) -> None:
         self._send(Float64MultiArray(data=path[1].tolist()))
@@ -245,20 +232,7 @@ class TwistOutput(CommandOutput):
     The filter bounds the twist and its changes; joint limits and collisions are Servo's.
     """
 
-    def __init__(
-        self,
-        node: LifecycleNode,
-        interface: str,
-        space: ActionSpace,
-        joint_names: Sequence[str],
-        dry_run: bool,
-        base_frame: str,
-    ) -> None:
-        super().__init__(node, interface, space, joint_names, dry_run, base_frame)
-        if not self._channels.twist:
-            raise ConfigError(f"command_interface twist: it takes twists, the checkpoint acts in {space.describe()}")
-        self._send = self._sender(TwistStamped, interface)
-        self._plan = node.create_lifecycle_publisher(Image, "~/plan", RELIABLE)
+    command_type, plan_type, moves_joints = TwistStamped, Image, False
 
     def use_limits(
         self, limits: JointLimits, margin_rad: float, max_lead_rad: float, workspace: Workspace | None
