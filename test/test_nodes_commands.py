@@ -17,13 +17,18 @@ from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNode
 
 from lewm_ros.nodes.planner.command_output import CommandOutput, make_output
-from lewm_ros.observation.stamps import NS_PER_S
+from lewm_ros.observation.command_messages import JointPath
+from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.arm_actions import ee_delta, joint_delta
 from lewm_ros.robot.kinematics import franka_kinematics
+from lewm_ros.robot.limit_use import LimitUse
 from lewm_ros.robot.limits import load_limits
 
 HZ = 20.0
+CONTROL_NS = 50_000_000
+SETTLING_STEPS = 3
+"""10 / sqrt(3) x 0.005 rad / T^2 <= 7.5 rad/s2: T >= 0.062 s, two steps, and one in which the arm is there already."""
 LIMITS = load_limits("panda")
 
 
@@ -65,65 +70,177 @@ def make(node: Recorder, interface: str, kind: str = "joint_delta", dry_run: boo
     return output
 
 
+class Driven:
+    """An output that is called step by step, with an arm that stays where it was at the start."""
+
+    def __init__(self, output: CommandOutput) -> None:
+        self.output, self.step_ns = output, 10 * NS_PER_S
+
+    def send(self, action: np.ndarray, ahead: np.ndarray, scale: float = 1.0) -> np.ndarray:
+        self.step_ns += CONTROL_NS
+        return self.output.send(self.step_ns, action, ahead, PANDA.home_rad, scale)
+
+    def skip(self) -> np.ndarray:
+        self.step_ns += CONTROL_NS
+        return self.output.skip(self.step_ns)
+
+    def brake(self) -> int:
+        """Brake until the arm has been told to stand still; returns how many commands that took."""
+        for calls in range(1, 100):
+            self.step_ns += CONTROL_NS
+            if self.output.brake(self.step_ns, PANDA.home_rad):
+                return calls
+        raise AssertionError("the arm never stands still")
+
+    def settle(self, rest: np.ndarray) -> None:
+        """Send rest until the arm is where the curve begins."""
+        for _ in range(SETTLING_STEPS):
+            np.testing.assert_array_equal(self.send(rest, rest[np.newaxis]), rest)
+
+
+def step(rad: float) -> np.ndarray:
+    """An action that moves joint 1."""
+    return rad * np.eye(7)[0]
+
+
 def steps(count: int, rad: float) -> np.ndarray:
-    """Actions of `count` control steps that move joint 1."""
-    return np.tile(rad * np.eye(7)[0], (count, 1))
+    return np.tile(step(rad), (count, 1))
+
+
+def followed(messages: list[Any], until_ns: int, early_ns: int = 10_000_000) -> np.ndarray:
+    """Positions, velocities, accelerations and jerks (4, m, 7) of joint_trajectory_controller, every ms.
+
+    Every message of a control step arrives so much before the first knot that it shapes; the last one is followed to a
+    time.
+    """
+    path, parts, tick_ns = None, [], 1_000_000
+    arrivals = [stamp_to_ns(m.header.stamp) + CONTROL_NS - early_ns for m in messages]
+    for message, arrival_ns, next_ns in zip(messages, arrivals, [*arrivals[1:], until_ns], strict=True):
+        before = None if path is None else path.state(arrival_ns)
+        path = JointPath(message, PANDA.joint_names, arrival_ns, before)
+        parts.append(path.motion(range(arrival_ns, next_ns, tick_ns)))
+    return np.concatenate(parts, axis=1)
 
 
 def test_a_trajectory_leads_through_the_schedule_and_ends_at_rest(node: Recorder) -> None:
-    output = make(node, "joint_trajectory")
+    driven = Driven(make(node, "joint_trajectory"))
+    driven.settle(np.zeros(7))
     # 0.2 rad/s: within what one step of 7.5 rad/s2 or more reaches.
-    output.send(steps(1, 0.01), steps(3, 0.01), PANDA.home_rad, scale=1.0)
-    (message,) = node.sent["joint_trajectory"]
+    np.testing.assert_allclose(driven.send(step(0.01), steps(3, 0.01)), step(0.01), atol=1e-9)
+    message = node.sent["joint_trajectory"][-1]
     assert tuple(message.joint_names) == PANDA.joint_names
-    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0), "begin at once"
-    positions = np.array([point.positions for point in message.points])
-    np.testing.assert_allclose(positions[:4, 0], [0.01, 0.02, 0.03, 0.04], atol=1e-9)
-    times = [p.time_from_start.sec + p.time_from_start.nanosec / NS_PER_S for p in message.points]
-    np.testing.assert_allclose(np.diff([0.0, *times]), 1.0 / HZ)
-    velocities = np.array([point.velocities for point in message.points])
-    np.testing.assert_allclose(velocities[:3, 0], 0.2, atol=1e-9)
-    assert velocities[-1].tolist() == [0.0] * 7
-    assert np.abs(positions[-1] - positions[-2]).max() < 1e-9, "it stands still, not only its last velocity is zero"
+    assert stamp_to_ns(message.header.stamp) == driven.step_ns - 2 * CONTROL_NS
+    times_ns = [stamp_to_ns(point.time_from_start) for point in message.points]
+    assert times_ns == [CONTROL_NS * index for index in range(len(times_ns))]
+    # Control points 0, 0, 0 | 0.01, 0.02, 0.03, 0.04 and then rest; knots are (before + 4 at + after) / 6.
+    positions = np.array([point.positions for point in message.points])[:, 0]
+    np.testing.assert_allclose(positions[:6], [0.0, 0.0, 0.01 / 6.0, 0.01, 0.02, 0.03], atol=1e-9)
+    velocities = np.array([point.velocities for point in message.points])[:, 0]
+    np.testing.assert_allclose(velocities[:6], [0.0, 0.0, 0.1, 0.2, 0.2, 0.2], atol=1e-9)
+    accelerations = np.array([point.accelerations for point in message.points])[:, 0]
+    np.testing.assert_allclose(accelerations[:6], [0.0, 0.0, 4.0, 0.0, 0.0, 0.0], atol=1e-9)
+    last = message.points[-1]
+    assert not np.any(last.velocities) and not np.any(last.accelerations)
 
 
-def test_seams_between_trajectories_are_smooth(node: Recorder) -> None:
+def test_what_is_sent_is_one_curve_within_all_limits(node: Recorder) -> None:
+    driven = Driven(make(node, "joint_trajectory"))
+    driven.settle(np.zeros(7))
+    rng, executed = np.random.default_rng(0), []
+    for index in range(200):
+        action, ahead = rng.uniform(-0.05, 0.05, 7), rng.uniform(-0.05, 0.05, (5, 7))
+        late = index % 7 in (3, 5, 6)
+        executed.append(driven.skip() if late else driven.send(action, ahead))
+    driven.brake()
+    motion = followed(node.sent["joint_trajectory"][SETTLING_STEPS:], driven.step_ns + NS_PER_S)
+    use = LimitUse(LIMITS)
+    assert not use.add(motion), use.report()
+    assert use.largest["acceleration"] > 0.8, "and it uses them"
+    # One curve: from ms to ms, every derivative changes by the next one.
+    for lower, higher, limit in zip(motion[:3], motion[1:], (2.0, 20.0, 8000.0), strict=False):
+        assert np.abs(np.diff(lower, axis=0)).max() <= np.abs(higher).max() * 1e-3 + 1e-9 <= limit
+    # What was said to be carried out leads to where the braking began, and braking to the end.
+    moved = np.sum(executed, axis=0)
+    assert np.abs(motion[0, -1] - PANDA.home_rad - moved).max() < 0.1
+    assert not motion[1:, -1].any()
+
+
+def test_after_a_skipped_step_the_next_message_goes_on_where_the_arm_went(node: Recorder) -> None:
+    driven = Driven(make(node, "joint_trajectory"))
+    driven.settle(np.zeros(7))
+    driven.send(step(0.01), steps(3, 0.01))
+    sent = node.sent["joint_trajectory"]
+    np.testing.assert_allclose(driven.skip(), step(0.01), atol=1e-9)
+    np.testing.assert_allclose(driven.send(step(0.0), steps(1, 0.0)), step(0.0), atol=1e-9)
+    before, after = sent[-2:]
+    # Two steps later: the first two points are the third and fourth of the message before.
+    for old, new in zip(before.points[2:4], after.points[:2], strict=True):
+        np.testing.assert_allclose(new.positions, old.positions, atol=1e-12)
+        np.testing.assert_allclose(new.velocities, old.velocities, atol=1e-9)
+        np.testing.assert_allclose(new.accelerations, old.accelerations, atol=1e-6)
+    # Skipped for long, it comes to rest along the way that was sent.
+    driven.send(step(0.01), steps(2, 0.01))
+    moved = [driven.skip()[0] for _ in range(10)]
+    np.testing.assert_allclose(moved[:2], [0.01, 0.01], atol=1e-9)
+    np.testing.assert_allclose(moved[3:], 0.0, atol=1e-9)
+
+
+def test_a_curve_begins_once_the_arm_can_be_at_its_start(node: Recorder) -> None:
     output = make(node, "joint_trajectory")
-    rng = np.random.default_rng(0)
-    for _ in range(40):
-        due, ahead = (rng.uniform(-0.05, 0.05, (n, 7)) for n in (1, 5))
-        output.send(due, ahead, PANDA.home_rad, scale=1.0)
-    sent = np.array([m.points[0].positions for m in node.sent["joint_trajectory"]])
-    velocity = np.diff(sent, axis=0) * HZ
-    assert np.all(np.abs(velocity) <= LIMITS.velocity_rad_s)
-    assert np.all(np.abs(np.diff(velocity, axis=0)) * HZ <= np.array(LIMITS.acceleration_rad_s2) + 1e-6)
+    driven = Driven(output)
+    driven.settle(np.zeros(7))
+    sent = node.sent["joint_trajectory"]
+    start_ns = {stamp_to_ns(message.header.stamp) for message in sent}
+    assert len(start_ns) == 1 and all(len(message.points) == 1 for message in sent)
+    np.testing.assert_array_equal(sent[-1].points[0].positions, PANDA.home_rad)
+    # The first step that moves begins with a point that is no earlier.
+    driven.send(step(0.01), steps(3, 0.01))
+    assert stamp_to_ns(sent[-1].header.stamp) == start_ns.pop()
+    while not output.brake(driven.step_ns, PANDA.home_rad):
+        driven.step_ns += CONTROL_NS
+    # The controller holds where the last message led; the arm is 0.3 rad away. 10 / sqrt(3) x 0.3 / T^2 <= 7.5 rad/s2
+    # or what joint 1 has: at 15 rad/s2, T >= 0.34 s.
+    sent.clear()
+    output.begin(PANDA.home_rad + 0.3 * np.eye(7)[0])
+    first_ns = driven.step_ns + NS_PER_S
+    output.send(first_ns, step(0.0), steps(3, 0.0), PANDA.home_rad, 1.0)
+    fastest_s = (10.0 / np.sqrt(3.0) * 0.3 / LIMITS.acceleration_rad_s2[0]) ** 0.5
+    shaped_ns = first_ns - CONTROL_NS
+    assert fastest_s <= (stamp_to_ns(sent[0].header.stamp) - shaped_ns) / NS_PER_S <= fastest_s + 0.1
 
 
 def test_braking_ends_in_silence(node: Recorder) -> None:
-    output = make(node, "commands")
+    driven = Driven(make(node, "commands"))
     for _ in range(4):
-        output.send(steps(1, 0.05), steps(5, 0.05), PANDA.home_rad, scale=1.0)
-    calls = 1
-    while not output.brake(PANDA.home_rad):
-        calls += 1
+        driven.send(step(0.05), steps(5, 0.05))
     # 1 rad/s, less 0.75 rad/s per step: 0.25 rad/s, then rest.
-    assert calls == 2
+    assert driven.brake() == 2
     sent = np.array([message.data for message in node.sent["commands"]])[:, 0]
     assert np.all(np.diff(sent) >= 0.0)
     assert sent[-1] == pytest.approx(sent[-2], abs=1e-9)
 
 
 def test_the_ramp_scales_the_motion(node: Recorder) -> None:
-    output = make(node, "commands")
-    for scale in (0.0, 0.25, 0.5):
-        output.send(steps(1, 0.02), steps(0, 0.0), PANDA.home_rad, scale)
+    driven = Driven(make(node, "commands"))
+    done = [driven.send(step(0.02), steps(0, 0.0), scale) for scale in (0.0, 0.25, 0.5)]
     moved = np.diff([0.0, *(message.data[0] for message in node.sent["commands"])])
     np.testing.assert_allclose(moved, [0.0, 0.005, 0.01], atol=1e-6)
+    np.testing.assert_allclose(np.array(done)[:, 0], moved, atol=1e-12)
+
+
+def test_what_is_carried_out_is_what_the_limits_let_through(node: Recorder) -> None:
+    driven = Driven(make(node, "commands"))
+    # From rest, 15 rad/s2 let through 0.0375 rad in a step of 0.05 s; what is missing is made up for in the next one.
+    done = [driven.send(step(0.05), steps(0, 0.0))[0] for _ in range(3)]
+    np.testing.assert_allclose(done, [0.0375, 0.0625, 0.05], rtol=1e-5)
+    assert driven.skip().tolist() == [0.0] * 7, "the arm holds what it was sent last"
 
 
 def test_a_dry_run_shows_plans_and_sends_nothing(node: Recorder) -> None:
     output = make(node, "joint_trajectory", dry_run=True)
-    output.send(steps(1, 0.01), steps(5, 0.01), PANDA.home_rad, scale=1.0)
+    driven = Driven(output)
+    driven.settle(np.zeros(7))
+    driven.send(step(0.01), steps(5, 0.01))
     output.publish_plan(None, steps(1, 0.01), steps(5, 0.01))
     assert set(node.sent) == {"~/plan"}
     assert len(node.sent["~/plan"]) == 1
@@ -143,26 +260,27 @@ def moved_hand(joints_rad: list[float]) -> tuple[np.ndarray, float]:
 
 def test_motions_of_the_hand_become_motions_of_the_joints(node: Recorder) -> None:
     pytest.importorskip("mink", reason="needs mink: pip install 'lewm_ros[ik]'")
-    output = make(node, "joint_trajectory", "ee_delta")
-    for _ in range(10):
-        output.send(hand_steps(1), hand_steps(5), PANDA.home_rad, scale=1.0)
-    # Ten steps are commanded; point 1 + n of a trajectory is n steps further.
+    driven = Driven(make(node, "joint_trajectory", "ee_delta"))
+    driven.settle(np.array([*[0.0] * 6, np.nan]))
+    done = [driven.send(hand_steps(1)[0], hand_steps(5)) for _ in range(10)]
+    # Ten steps are commanded; point 3 of a trajectory is where the newest one leads, point 3 + n n steps further.
     points = node.sent["joint_trajectory"][-1].points
-    for point, count in ((points[0], 10), (points[3], 13)):
+    for point, count in ((points[3], 10), (points[6], 13)):
         moved_m, turned_rad = moved_hand(point.positions)
         np.testing.assert_allclose(moved_m, [0.004 * count, 0.0, 0.0], atol=5e-4)
         assert turned_rad == pytest.approx(0.005 * count, abs=2e-3)
     assert [message.data for message in node.sent["gripper"]] == [1.0] * 10, "kept in range"
-    while not output.brake(PANDA.home_rad):
-        pass
+    # What is said to be carried out is what the hand does; the gripper's 2 was kept in range.
+    np.testing.assert_allclose(done[-1], [0.004, 0.0, 0.0, 0.0, 0.0, 0.005, 1.0], atol=5e-4)
+    driven.brake()
     assert len(node.sent["gripper"]) == 10, "braking leaves the gripper alone"
 
 
 def test_a_ramp_scales_the_motion_of_the_hand_and_not_the_gripper(node: Recorder) -> None:
     pytest.importorskip("mink", reason="needs mink: pip install 'lewm_ros[ik]'")
-    output = make(node, "commands", "ee_delta")
+    driven = Driven(make(node, "commands", "ee_delta"))
     for _ in range(10):
-        output.send(hand_steps(1), hand_steps(0), PANDA.home_rad, scale=0.25)
+        driven.send(hand_steps(1)[0], hand_steps(0), scale=0.25)
     moved_m, _ = moved_hand(node.sent["commands"][-1].data)
     np.testing.assert_allclose(moved_m, [0.01, 0.0, 0.0], atol=5e-4)
     assert {message.data for message in node.sent["gripper"]} == {1.0}
@@ -180,12 +298,12 @@ def test_plans_for_the_hand_are_shown_as_joint_trajectories(node: Recorder) -> N
 
 
 def test_twists_start_and_stop_gently(node: Recorder) -> None:
-    output = make(node, "twist", "ee_delta")
-    action = np.array([[0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0]])
-    for _ in range(4):
-        output.send(action, action, PANDA.home_rad, scale=1.0)
-    while not output.brake(PANDA.home_rad):
-        pass
+    driven = Driven(make(node, "twist", "ee_delta"))
+    action = np.array([0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0])
+    done = [driven.send(action, action[np.newaxis]) for _ in range(4)]
+    np.testing.assert_allclose(np.array(done)[:, 0], [0.005, 0.01, 0.01, 0.01], atol=1e-6)
+    np.testing.assert_array_equal(driven.skip(), done[-1], "Servo goes on")
+    driven.brake()
     x_m_s = np.array([message.twist.linear.x for message in node.sent["twist"]])
     # 0.01 m per step are 0.2 m/s; 2 m/s2 are 0.1 m/s per step.
     assert x_m_s.max() <= 0.2
@@ -195,17 +313,16 @@ def test_twists_start_and_stop_gently(node: Recorder) -> None:
 
 
 def test_twists_are_given_in_the_frame_of_the_arms_base(node: Recorder) -> None:
-    output = make(node, "twist", "ee_delta")
-    output.send(hand_steps(1), hand_steps(1), PANDA.home_rad, scale=1.0)
+    Driven(make(node, "twist", "ee_delta")).send(hand_steps(1)[0], hand_steps(1))
     assert [message.header.frame_id for message in node.sent["twist"]] == ["base_link"]
 
 
 def test_every_axis_of_a_twist_has_a_limit_of_its_own(node: Recorder) -> None:
-    output = make(node, "twist", "ee_delta")
+    driven = Driven(make(node, "twist", "ee_delta"))
     # Limits of 0.01 m and 0.05 rad per step at 20 Hz are 0.2 m/s and 1 rad/s; the action asks for twice that.
-    action = np.array([[0.02, 0.0, 0.0, 0.0, 0.0, 0.1, 0.0]])
+    action = np.array([0.02, 0.0, 0.0, 0.0, 0.0, 0.1, 0.0])
     for _ in range(10):
-        output.send(action, action, PANDA.home_rad, scale=1.0)
+        driven.send(action, action[np.newaxis])
     twists = [message.twist for message in node.sent["twist"]]
     # 2 m/s2 and 6 rad/s2 are 0.1 m/s and 0.3 rad/s per step.
     np.testing.assert_allclose([t.linear.x for t in twists[:4]], [0.1, 0.2, 0.2, 0.2], atol=1e-5)
@@ -214,15 +331,16 @@ def test_every_axis_of_a_twist_has_a_limit_of_its_own(node: Recorder) -> None:
 
 def test_a_gripper_beside_joints_is_sent_only_once_there_is_a_value(node: Recorder) -> None:
     space = joint_delta(PANDA.joint_names, (0.05,) * 7, HZ, gripper=True)
-    output = make_output(node, "joint_trajectory", space, PANDA.joint_names, False, "base_link")
+    output = make_output(node, "commands", space, PANDA.joint_names, False, "base_link")
     output.use_limits(LIMITS, margin_rad=0.02, max_lead_rad=0.3, workspace=None)
     output.begin(PANDA.home_rad)
-    nothing = np.empty((0, 8))
-    output.send(space.rest()[np.newaxis], nothing, PANDA.home_rad, scale=1.0)
+    driven, nothing = Driven(output), np.empty((0, 8))
+    assert np.isnan(driven.send(space.rest(), nothing)[-1])
     assert node.sent["gripper"] == [], "as it is"
-    closing = np.array([[0.01, *[0.0] * 6, 0.5]])
-    output.send(closing, nothing, PANDA.home_rad, scale=1.0)
+    closing = np.array([0.01, *[0.0] * 6, 0.5])
+    np.testing.assert_allclose(driven.send(closing, nothing), closing)
     assert [message.data for message in node.sent["gripper"]] == [0.5]
-    (first, second) = node.sent["joint_trajectory"]
-    np.testing.assert_allclose(first.points[0].positions, PANDA.home_rad)
-    np.testing.assert_allclose(second.points[0].positions[0], PANDA.home_rad[0] + 0.01)
+    assert driven.skip()[-1] == 0.5, "as it was"
+    (first, second) = node.sent["commands"]
+    np.testing.assert_allclose(first.data, PANDA.home_rad)
+    np.testing.assert_allclose(second.data[0], PANDA.home_rad[0] + 0.01)

@@ -204,7 +204,7 @@ def test_commands() -> None:
 
 
 def test_trajectory_begins_at_its_stamp_and_rests_at_its_end() -> None:
-    path = JointPath(trajectory(seconds(1.0), [(1.0, [0.2] * 7)]), PANDA.joint_names, seconds(1.0), np.zeros(7))
+    path = JointPath(trajectory(seconds(1.0), [(1.0, [0.2] * 7)]), PANDA.joint_names, seconds(1.0), np.zeros((3, 7)))
     positions = [path.at(seconds(time_s))[0] for time_s in (0.5, 1.0, 1.5, 2.0, 9.0)]
     np.testing.assert_allclose(positions, [0.0, 0.0, 0.1, 0.2, 0.2])
     assert path.end_ns == seconds(2.0)

@@ -148,10 +148,8 @@ class SimNode(ManagedNode):
             self._tick()
 
     def _tick(self) -> None:
-        previous_rad = self._arm.target_rad
         target_rad = self._command.target_rad(self._arm, self.time_ns + self._tick_ns)
         self._arm.step(target_rad, self._gripper_m)
-        self._target_rad_s = (self._arm.target_rad - previous_rad) * self._tick_hz
         self._ticks += 1
         if self._goal_period_ticks and self._ticks % self._goal_period_ticks == 0:
             self._show_next_goal()
@@ -160,7 +158,6 @@ class SimNode(ManagedNode):
     def _hold(self, not_before_ns: int) -> None:
         """Stay, and ignore commands published before a wall time."""
         self._command: Command = Hold(self._arm.target_rad)
-        self._target_rad_s = np.zeros_like(self._arm.target_rad)
         self._gripper_m: float | None = None
         self._not_before_ns = not_before_ns
 
@@ -171,7 +168,7 @@ class SimNode(ManagedNode):
             self._take("joint_trajectory", info, lambda: self._follow(message))
 
     def _follow(self, message: JointTrajectory) -> Command:
-        return Trajectory(message, self.time_ns, self._arm.target_rad, self._target_rad_s)
+        return Trajectory(message, self.time_ns, self._command, self._arm.target_rad)
 
     def _on_commands(self, message: Float64MultiArray, info: dict[str, Any]) -> None:
         self._take("commands", info, lambda: Hold.from_message(message))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lewm_ros.observation.selection import Rejected, Skipped, places
 from lewm_ros.observation.stamps import NS_PER_S, Header, stamp_to_ns
 from lewm_ros.robot.continuous import follow_turns
+from lewm_ros.robot.interpolation import MotionPoint, motion_along, polynomial_between
 
 Array = NDArray[np.float64]
 
@@ -92,19 +93,24 @@ def gripper_command(message: NumberMessage) -> float:
 
 
 class JointPath:
-    """What joint_trajectory_controller follows: cubic splines where velocities are given, straight lines otherwise.
+    """What joint_trajectory_controller follows from the arrival of a message on.
+
+    If the first point is still ahead, that is a segment from the state on arrival to it; then those between the points,
+    of which the ones that have passed count for nothing. A segment is quintic if both ends have accelerations, cubic if
+    both have velocities, else straight. After the last point it rests there. (So does ros2_controllers, Jazzy, with
+    `interpolate_from_desired_state`; see trajectory.cpp.)
 
     Args:
         message: begins at its stamp, or on arrival if that is zero; it may name more joints.
         names: of the J joints, in the order of the positions.
         arrival_ns: when the message arrived.
-        start_rad: commanded positions (J,) at that time, from which it goes on; None: at rest at the first point.
-        start_rad_s: commanded velocities (J,) at that time; None: at rest.
+        start: commanded positions, velocities and accelerations (3, J) at that time, from which it goes on; None: at
+            rest at the first point.
         continuous: which of the joints turn without end and go the shortest way from point to point.
 
     Raises:
         OtherJoints: none of the joints is named.
-        Rejected: a joint is missing, there is no point, a size is wrong or the times do not increase.
+        Rejected: a joint is missing, there is no point, a size is wrong, the times do not increase, or it is over.
     """
 
     def __init__(
@@ -112,8 +118,7 @@ class JointPath:
         message: JointTrajectoryMessage,
         names: Sequence[str],
         arrival_ns: int,
-        start_rad: Array | None = None,
-        start_rad_s: Array | None = None,
+        start: Array | None = None,
         continuous: Collection[str] = (),
     ) -> None:
         try:
@@ -122,21 +127,31 @@ class JointPath:
             raise
         except ValueError as error:
             raise Rejected(str(error)) from None
-        points = message.points
-        positions, velocities = [point.positions for point in points], [point.velocities for point in points]
-        _require_points(positions, velocities, len(message.joint_names))
-        durations_ns = [stamp_to_ns(point.time_from_start) for point in points]
+        _require_points(message.points, len(message.joint_names))
+        durations_ns = [stamp_to_ns(point.time_from_start) for point in message.points]
         if any(later <= earlier for earlier, later in pairwise(durations_ns)):
             raise Rejected("time_from_start must increase strictly from point to point")
         start_ns = stamp_to_ns(message.header.stamp) or arrival_ns
-        self._times_ns = [arrival_ns, *(start_ns + duration for duration in durations_ns)]
-        targets = np.array(positions)[:, order]
-        knots = np.vstack([targets[0] if start_rad is None else start_rad, targets])
-        self._positions = follow_turns(knots, names, continuous)
-        self._velocities: Array | None = None
-        if all(len(row) for row in velocities):
-            start_rad_s = np.zeros(len(names)) if start_rad_s is None else start_rad_s
-            self._velocities = np.vstack([start_rad_s, np.array(velocities)[:, order]])
+        times_ns = [start_ns + duration_ns for duration_ns in durations_ns]
+        if times_ns[-1] < arrival_ns:
+            raise Rejected(f"the trajectory ended {(arrival_ns - times_ns[-1]) / NS_PER_S:.3f} s before it came")
+        positions = np.array([point.positions for point in message.points])[:, order]
+        still = np.zeros(len(names))
+        before = MotionPoint(*start) if start is not None else MotionPoint(positions[0], still, still)
+        turned = follow_turns(np.vstack([before.position_rad, positions]), names, continuous)
+        points = [
+            MotionPoint(position, _of_joints(point.velocities, order), _of_joints(point.accelerations, order))
+            for position, point in zip(turned[1:], message.points, strict=True)
+        ]
+        if times_ns[0] > arrival_ns:
+            times_ns, points = [arrival_ns, *times_ns], [before, *points]
+        self._arrival_ns, self._times_ns = arrival_ns, times_ns
+        segments = zip(pairwise(points), pairwise(times_ns), strict=True)
+        last = MotionPoint(turned[-1])
+        self._polynomials = [
+            *(polynomial_between(*ends, (end_ns - begin_ns) / NS_PER_S) for ends, (begin_ns, end_ns) in segments),
+            polynomial_between(last, last, 1.0),
+        ]
 
     @property
     def end_ns(self) -> int:
@@ -145,26 +160,34 @@ class JointPath:
 
     def at(self, time_ns: int) -> Array:
         """Commanded positions (J,) at a time; before the arrival, the start."""
-        times, time_ns = self._times_ns, max(time_ns, self._times_ns[0])
-        after = int(np.searchsorted(times[1:], time_ns, side="right")) + 1
-        if after == len(times):
-            return self._positions[-1]
-        duration_s = (times[after] - times[after - 1]) / NS_PER_S
-        u = (time_ns - times[after - 1]) / NS_PER_S / duration_s
-        start, end = self._positions[after - 1 : after + 1]
-        if self._velocities is None:
-            return start + (end - start) * u
-        v0, v1 = self._velocities[after - 1 : after + 1] * duration_s
-        # Cubic Hermite basis.
-        return (
-            (2 * u**3 - 3 * u**2 + 1) * start + (u**3 - 2 * u**2 + u) * v0
-            + (3 * u**2 - 2 * u**3) * end + (u**3 - u**2) * v1
-        )  # fmt: skip
+        return self.motion([time_ns])[0, 0]
+
+    def state(self, time_ns: int) -> Array:
+        """Commanded positions, velocities and accelerations (3, J) at a time."""
+        return self.motion([time_ns])[:3, 0]
+
+    def motion(self, times_ns: Sequence[int]) -> Array:
+        """Commanded positions, velocities, accelerations and jerks (4, m, J) at times (m,) that do not decrease."""
+        times = np.maximum(np.asarray(times_ns, dtype=np.int64), self._arrival_ns)
+        segments = np.maximum(np.searchsorted(self._times_ns, times, side="right") - 1, 0)
+        parts = []
+        for segment in np.unique(segments):
+            since_s = (times[segments == segment] - self._times_ns[segment]) / NS_PER_S
+            parts.append(motion_along(self._polynomials[segment], since_s))
+        return np.concatenate(parts, axis=1)
 
 
-def _require_points(positions: Sequence[Any], velocities: Sequence[Any], joints: int) -> None:
-    """Raise Rejected unless there are points, all with finite positions, and velocities or none, of all joints."""
+def _of_joints(values: Sequence[float] | Array, order: Sequence[int]) -> Array | None:
+    """The values of the joints, if there are any."""
+    return np.asarray(values, dtype=np.float64)[order] if len(values) else None
+
+
+def _require_points(points: Sequence[Any], joints: int) -> None:
+    """Raise Rejected unless there are points, all with finite positions, and velocities and so on or none, of all."""
+    positions = [point.positions for point in points]
     if not positions or any(len(row) != joints or not np.isfinite(row).all() for row in positions):
         raise Rejected(f"every point needs {joints} finite positions, and there must be one")
-    if any(len(row) not in (0, joints) or not np.isfinite(row).all() for row in velocities):
-        raise Rejected(f"every point needs {joints} finite velocities or none")
+    for what in ("velocities", "accelerations"):
+        rows = [getattr(point, what) for point in points]
+        if any(len(row) not in (0, joints) or not np.isfinite(row).all() for row in rows):
+            raise Rejected(f"every point needs {joints} finite {what} or none")

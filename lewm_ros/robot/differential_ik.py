@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -83,12 +84,23 @@ class DifferentialIK:
             path[step] = positions_rad
         return path
 
+    def motion(self, start_rad: Array, end_rad: Array) -> Array:
+        """How the end effector moves (6,) between joint positions (J,): the inverse of `velocities`."""
+        with self._one_at_a_time:
+            start, end = self._pose(start_rad), self._pose(end_rad)
+        turned = end.rotation() @ start.rotation().inverse()
+        return np.concatenate([end.translation() - start.translation(), turned.log()])
+
+    def _pose(self, positions_rad: Array) -> Any:
+        """Of the end effector, an SE3."""
+        qpos = self._configuration.model.qpos0.copy()
+        qpos[self._positions] = positions_rad
+        self._configuration.update(qpos)
+        return self._configuration.get_transform_frame_to_world(self._site, "site")
+
     def _solve(self, positions_rad: Array, ee_delta: Array) -> Array:
         mink, configuration = self._mink, self._configuration
-        qpos = configuration.model.qpos0.copy()
-        qpos[self._positions] = positions_rad
-        configuration.update(qpos)
-        present = configuration.get_transform_frame_to_world(self._site, "site")
+        present = self._pose(positions_rad)
         turned = mink.SO3.exp(np.asarray(ee_delta[3:6], dtype=np.float64)) @ present.rotation()
         moved = present.translation() + ee_delta[:3]
         self._task.set_target(mink.SE3.from_rotation_and_translation(turned, moved))

@@ -47,15 +47,29 @@ TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
+class FilterState:
+    """All that a filter remembers. Arrays are (J,), but for `aims_rad`, the last results of layer 1 (n, J)."""
+
+    aims_rad: Array
+    velocity_rad_s: Array
+    acceleration_rad_s2: Array
+    target_rad: Array
+    position_rad: Array
+    sent_velocity_rad_s: Array
+
+
+@dataclass(frozen=True)
 class Filtered:
     """What may be sent: position and velocity (J,), and which rules changed it, with the number of joints.
 
-    Rules about all joints together (`size`, `not_finite`, `measured`, `workspace`) count 1.
+    Rules about all joints together (`size`, `not_finite`, `measured`, `workspace`) count 1. `state` is the filter's
+    after this command.
     """
 
     position_rad: Array
     velocity_rad_s: Array
     interventions: Mapping[str, int]
+    state: FilterState
 
 
 class SafetyFilter:
@@ -101,22 +115,29 @@ class SafetyFilter:
         self._braking = np.array(limits.braking_rad_s2) * (1.0 - ROUNDING) * self._dt
         self._jerk = np.array(limits.jerk_rad_s3)
         self._averaged = max(1, math.ceil(np.max(2.0 * self._change / (self._jerk * self._dt**2))))
-        self._aims = np.zeros((0, len(limits.joint_names)))
+        self._begun: FilterState | None = None
+
+    @property
+    def _state(self) -> FilterState:
+        if self._begun is None:
+            raise RuntimeError("SafetyFilter.begin must come before the first command")
+        return self._begun
 
     @property
     def position_rad(self) -> Array:
         """The last command (J,)."""
-        return self._position
+        return self._state.position_rad
 
     @property
     def aim_rad(self) -> Array:
         """Where the last command leads (J,), which relative targets add to: it, but for the delay of the jerk rule."""
-        return self._aims[-1]
+        return self._state.aims_rad[-1]
 
     @property
     def standing(self) -> bool:
         """Whether the last command was to stand still."""
-        return bool(np.all(np.abs([self._velocity, self._sent_velocity]) < TOLERANCE))
+        state = self._state
+        return bool(np.all(np.abs([state.velocity_rad_s, state.sent_velocity_rad_s]) < TOLERANCE))
 
     def begin(self, measured_rad: ArrayLike) -> None:
         """Start at rest at the measured positions (J,).
@@ -132,9 +153,9 @@ class SafetyFilter:
         for name, position, low, high in rows:
             if not low <= position <= high:
                 raise ValueError(f"joint '{name}' is at {position:.4f} rad, outside its limits {low} to {high}")
-        self._aims = np.tile(measured, (self._averaged, 1))
-        self._position = self._target = measured
-        self._velocity = self._sent_velocity = self._acceleration = np.zeros_like(measured)
+        still = np.zeros_like(measured)
+        aims = np.tile(measured, (self._averaged, 1))
+        self._begun = FilterState(aims, still, still, measured, measured, still)
 
     def filter(self, target_rad: ArrayLike, measured_rad: ArrayLike, scale: float = 1.0) -> Filtered:
         """The next command towards a target (J,), given measured positions (J,).
@@ -170,6 +191,10 @@ class SafetyFilter:
             commands.append(ahead.brake())
         return commands
 
+    def resume(self, command: Filtered) -> None:
+        """Go on from a previewed command, which is what the arm was sent."""
+        self._begun = command.state
+
     def _problem(self, values: ArrayLike) -> str:
         """Why values cannot be joint positions; empty if they can."""
         array, joints = np.asarray(values), len(self._limits.joint_names)
@@ -179,7 +204,6 @@ class SafetyFilter:
 
     def _astray(self, measured_rad: Array) -> dict[str, int]:
         """How many joints are too far from what was commanded."""
-        self._require_begun()
         count = _count(np.abs(self.aim_rad - measured_rad) > FOLLOW_FACTOR * self._max_lead_rad)
         return {"follow": count} if count else {}
 
@@ -200,7 +224,7 @@ class SafetyFilter:
         wanted = self._approach(near, speed)
         down = stoppable_speed(self.aim_rad - low, self._braking, self._dt)
         up = stoppable_speed(high - self.aim_rad, self._braking, self._dt)
-        reachable = self._velocity - self._change, self._velocity + self._change
+        reachable = self._state.velocity_rad_s - self._change, self._state.velocity_rad_s + self._change
         velocity = np.clip(np.clip(wanted, -down, up), *reachable)
 
         direct = (near - self.aim_rad) / self._dt
@@ -211,12 +235,11 @@ class SafetyFilter:
             kept = self._kept_inside(velocity, self._workspace)
             changed["workspace"] = int(kept is not velocity)
             velocity = kept
-        self._target = near
-        return self._step(velocity, changed)
+        return self._step(velocity, near, changed)
 
     def _approach(self, target_rad: Array, speed: Array) -> Array:
         """Velocities (J,) that keep up with a moving target, and close in on it only as fast as that can stop at it."""
-        drift = np.clip((target_rad - self._target) / self._dt, -speed, speed)
+        drift = np.clip((target_rad - self._state.target_rad) / self._dt, -speed, speed)
         missing = target_rad - self.aim_rad - drift * self._dt
         closing = np.sign(missing) * stoppable_speed(np.abs(missing), self._change, self._dt)
         return np.clip(drift + closing, -speed, speed)
@@ -234,31 +257,26 @@ class SafetyFilter:
 
         if inside(velocity[np.newaxis])[0]:
             return velocity
-        stop = slowed(self._velocity, self._change)
+        stop = slowed(self._state.velocity_rad_s, self._change)
         tried = stop + SHARES[:, np.newaxis] * (velocity - stop)
         good = inside(tried)
         return tried[np.argmax(good)] if good.any() else stop
 
     def _brake(self, changed: dict[str, int]) -> Filtered:
-        self._require_begun()
-        velocity = slowed(self._velocity, self._change)
-        self._target = self.aim_rad + velocity * self._dt
-        return self._step(velocity, changed)
+        velocity = slowed(self._state.velocity_rad_s, self._change)
+        return self._step(velocity, self.aim_rad + velocity * self._dt, changed)
 
-    def _step(self, velocity: Array, changed: dict[str, int]) -> Filtered:
-        acceleration = (velocity - self._velocity) / self._dt
-        changed["jerk"] = _count(np.abs(acceleration - self._acceleration) > self._jerk * self._dt)
-        self._aims = np.concatenate([self._aims[1:], [self.aim_rad + velocity * self._dt]])
-        position = self._aims.mean(0)
-        self._sent_velocity = (position - self._position) / self._dt
-        self._position, self._velocity, self._acceleration = position, velocity, acceleration
+    def _step(self, velocity: Array, target_rad: Array, changed: dict[str, int]) -> Filtered:
+        before = self._state
+        acceleration = (velocity - before.velocity_rad_s) / self._dt
+        changed["jerk"] = _count(np.abs(acceleration - before.acceleration_rad_s2) > self._jerk * self._dt)
+        aims = np.concatenate([before.aims_rad[1:], [self.aim_rad + velocity * self._dt]])
+        position = aims.mean(0)
+        sent_velocity = (position - before.position_rad) / self._dt
+        self._begun = FilterState(aims, velocity, acceleration, target_rad, position, sent_velocity)
         interventions = {rule: count for rule, count in changed.items() if count}
         self.counts.update(interventions)
-        return Filtered(position, self._sent_velocity, interventions)
-
-    def _require_begun(self) -> None:
-        if not len(self._aims):
-            raise RuntimeError("SafetyFilter.begin must come before the first command")
+        return Filtered(position, sent_velocity, interventions, self._begun)
 
 
 def _count(changed: NDArray[np.bool_]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,14 +17,15 @@ from std_msgs.msg import Float64, Float64MultiArray, Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from lewm_ros.config import ConfigError
-from lewm_ros.nodes.conversions import matrix_to_image
+from lewm_ros.nodes.conversions import matrix_to_image, ns_to_stamp
 from lewm_ros.nodes.qos import NEWEST, RELIABLE
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.action_space import ActionSpace
 from lewm_ros.robot.arm_actions import ArmChannels
 from lewm_ros.robot.differential_ik import DifferentialIK, franka_ik
 from lewm_ros.robot.limits import JointLimits
-from lewm_ros.robot.safety import SafetyFilter
+from lewm_ros.robot.safety import TOLERANCE, Filtered, SafetyFilter
+from lewm_ros.robot.spline import SHAPED_BEFORE, rest_to_rest_s, spline_knots
 from lewm_ros.robot.twist import AXES, TwistLimits
 from lewm_ros.robot.workspace import Workspace
 
@@ -31,6 +33,12 @@ Array = NDArray[np.float64]
 
 MAX_LAG = 0.1
 """How far the target may run ahead of what the filter lets through: rad for joints, m and rad for the hand."""
+
+TRANSIT_NS = 2_000_000
+"""What a message takes to the controller, at most, if nothing is wrong."""
+
+START_OFFSET_RAD = 0.005
+"""How far from the measured position a controller may hold the arm, if nothing is known of it."""
 
 
 class CommandOutput(ABC):
@@ -50,6 +58,7 @@ class CommandOutput(ABC):
     Attributes:
         command_type, plan_type: messages of the commands and of `~/plan`.
         moves_joints: whether changes of joints can be carried out.
+        lead_steps: control steps by which a command has to come before its own step begins.
 
     Raises:
         ConfigError: such actions cannot be carried out.
@@ -58,6 +67,7 @@ class CommandOutput(ABC):
     command_type: type
     plan_type: type
     moves_joints = True
+    lead_steps = 0
 
     def __init__(
         self,
@@ -77,6 +87,7 @@ class CommandOutput(ABC):
                 f"command_interface {interface}: it takes twists, the checkpoint acts in {space.describe()}"
             )
         self._joint_names, self._control_hz = list(joint_names), space.control_hz
+        self._control_ns = round(NS_PER_S / space.control_hz)
         self._send = self._sender(self.command_type, interface)
         self._grip = self._sender(Float64, "gripper") if self._channels.gripper is not None else None
         self._plan = node.create_lifecycle_publisher(self.plan_type, "~/plan", RELIABLE)
@@ -101,8 +112,15 @@ class CommandOutput(ABC):
         """Show planned actions that begin at the header's stamp, after the actions `before` have been executed."""
 
     @abstractmethod
-    def _publish(self, path: Array) -> None:
-        """Send a path (1 + n, J), a step apart, ending at rest; its first point was sent last."""
+    def _publish(self, step_ns: int, before: Array, targets: Array, scale: float) -> None:
+        """Send the filter's newest command.
+
+        Args:
+            step_ns: when its control step begins.
+            before: the command (J,) before it.
+            targets: of the control steps after it (n, J).
+            scale: of the speed.
+        """
 
     @property
     def counts(self) -> dict[str, int]:
@@ -114,6 +132,10 @@ class CommandOutput(ABC):
         if self._filter is not None:
             self._filter.counts.clear()
 
+    def latest_ns(self, step_ns: int) -> int:
+        """When the command of the control step that begins at `step_ns` must have been sent; later, `skip` the step."""
+        return step_ns + self._control_ns
+
     def begin(self, measured_rad: Array) -> None:
         """Start from the measured joint positions (J,).
 
@@ -122,33 +144,60 @@ class CommandOutput(ABC):
         """
         self._filter.begin(self._measured(measured_rad))
         self._target = self._filter.aim_rad
+        self._executed = self._space.rest()
 
-    def send(self, due: Array, ahead: Array, measured_rad: Array, scale: float) -> None:
-        """Command the actions that are due, given those scheduled after them.
+    def send(self, step_ns: int, action: Array, ahead: Array, measured_rad: Array, scale: float) -> Array:
+        """Command the action of one control step, given those scheduled after it.
 
         Args:
-            due: since the last call, at least one.
-            ahead: scheduled after them; they are sent along, since the next call may come late.
+            step_ns: when the step begins. Steps follow one another; one that was not sent in time is skipped.
+            action: (dim,).
+            ahead: (n, dim), scheduled after it; where the interface can, they are sent along.
             measured_rad: joint positions (J,).
             scale: of the speed, 0 to 1.
+
+        Returns:
+            the action (dim,) that is carried out.
         """
         before = self._filter.position_rad
-        wanted = self._after(self._target, scale * due)[-1]
-        sent = self._filter.filter(wanted, self._measured(measured_rad), scale)
+        wanted = self._after(self._target, scale * action[np.newaxis])[-1]
+        self._filter.filter(wanted, self._measured(measured_rad), scale)
         aim = self._filter.aim_rad
         self._target = np.clip(wanted, aim - MAX_LAG, aim + MAX_LAG)
-        following = self._filter.preview(self._after(self._target, scale * ahead), scale)
-        self._publish(np.array([before, sent.position_rad, *(f.position_rad for f in following)]))
-        if self._grip is not None and np.isfinite(closed := due[-1, self._channels.gripper]):
-            self._grip(Float64(data=float(np.clip(closed, -1.0, 1.0))))
+        self._publish(step_ns, before, self._after(self._target, scale * ahead), scale)
+        grip = np.nan if self._channels.gripper is None else action[self._channels.gripper]
+        if np.isfinite(grip):
+            self._grip(Float64(data=float(np.clip(grip, -1.0, 1.0))))
+        return self._carried_out(before, np.clip(grip, -1.0, 1.0))
 
-    def brake(self, measured_rad: Array | None) -> bool:
-        """Command the next step of a smooth stop; returns whether the arm has been told to stand still."""
+    @abstractmethod
+    def skip(self, step_ns: int) -> Array:
+        """Note that nothing was sent in time for a control step; returns the action (dim,) that is carried out."""
+
+    def brake(self, step_ns: int, measured_rad: Array | None) -> bool:
+        """Command the next step of a smooth stop; returns whether the arm has been told to stand still.
+
+        Args:
+            step_ns: when the step begins.
+            measured_rad: joint positions (J,); None if they are not known.
+        """
         before = self._filter.position_rad
-        sent = self._filter.brake(None if measured_rad is None else self._measured(measured_rad))
-        following = self._filter.preview(np.empty((0, len(self._target))))
-        self._publish(np.array([before, sent.position_rad, *(f.position_rad for f in following)]))
+        self._filter.brake(None if measured_rad is None else self._measured(measured_rad))
+        self._publish(step_ns, before, np.empty((0, len(self._target))), scale=1.0)
         return self._filter.standing
+
+    def _carried_out(self, before: Array, grip: float) -> Array:
+        """The action (dim,) that led from a command (J,) to the newest one, and moved the gripper, NaN: as it is."""
+        action = self._space.rest(self._executed)
+        action[self._channels.moving] = self._motion(before, self._filter.position_rad)
+        if np.isfinite(grip):
+            action[self._channels.gripper] = grip
+        self._executed = action
+        return action
+
+    def _motion(self, start: Array, end: Array) -> Array:
+        """What the moving channels are between two commands (J,)."""
+        return end - start
 
     def _after(self, start: Array, actions: Array) -> Array:
         """Targets (n, J) after each action, from a target (J,)."""
@@ -186,44 +235,121 @@ class JointOutput(CommandOutput):
 
     def publish_plan(self, header: Header, before: Array, actions: Array) -> None:
         start = [self._target, *self._after(self._target, before)][-1]
-        path = np.clip([start, *self._after(start, actions)], self._low, self._high)
-        self._plan.publish(self._trajectory(path, header))
+        path = np.clip(self._after(start, actions), self._low, self._high)
+        points = [JointTrajectoryPoint(positions=positions.tolist()) for positions in path]
+        self._plan.publish(self._trajectory(header, points, first=1))
 
     def _after(self, start: Array, actions: Array) -> Array:
         return self._ik.follow(start, actions[:, self._channels.twist]) if self._ik else super()._after(start, actions)
 
-    def _trajectory(self, path: Array, header: Header) -> JointTrajectory:
-        """Positions (1 + n, J), a control step apart, as a trajectory of n points; the first one is where it starts."""
-        velocities = np.zeros_like(path)
-        velocities[1:-1] = (path[2:] - path[:-2]) * self._control_hz / 2.0
-        points = [
-            JointTrajectoryPoint(
-                positions=path[index].tolist(),
-                velocities=velocities[index].tolist(),
-                time_from_start=_duration(index / self._control_hz),
-            )
-            for index in range(1, len(path))
-        ]
+    def _motion(self, start: Array, end: Array) -> Array:
+        return self._ik.motion(start, end) if self._ik else super()._motion(start, end)
+
+    def _trajectory(self, header: Header, points: Sequence[JointTrajectoryPoint], first: int = 0) -> JointTrajectory:
+        """Points that are a control step apart, the first of them so many steps after the header's stamp."""
+        for index, point in enumerate(points, first):
+            point.time_from_start = _duration(index * self._control_ns)
         return JointTrajectory(header=header, joint_names=self._joint_names, points=points)
 
 
 class JointTrajectoryOutput(JointOutput):
-    """`joint_trajectory`, for joint_trajectory_controller: the scheduled path ahead, ending at rest."""
+    """`joint_trajectory`, for joint_trajectory_controller: one curve, which every message prolongs and none bends back.
+
+    Commands are control points of a spline; see `lewm_ros.robot.spline`. The command of the control step from knot s to
+    knot s + 1 is control point s + 1, which shapes the curve from knot s - 1 on, so it must arrive before that. Its
+    message begins at knot s - 2, which has passed: a controller that finds the first point in its past takes the
+    segment that it is in from the message, which is the one that it is in already. (If all points were still ahead, it
+    would go to the first one from where it is, by default as measured, and leave the curve.) The message goes on
+    through the schedule to a standstill, so that the arm stops if no other comes.
+
+    Beginning is the exception: the controller holds some position, perhaps not quite the measured one, so the first
+    point is the measured one, far enough ahead to be reached smoothly.
+    """
 
     command_type = JointTrajectory
+    lead_steps = SHAPED_BEFORE - 1
+    _held: Array | None = None
 
-    def _publish(self, path: Array) -> None:
-        # A stamp of zero means: start at once.
-        self._send(self._trajectory(path, Header()))
+    def latest_ns(self, step_ns: int) -> int:
+        return step_ns - self.lead_steps * self._control_ns - TRANSIT_NS
+
+    def use_limits(
+        self, limits: JointLimits, margin_rad: float, max_lead_rad: float, workspace: Workspace | None
+    ) -> None:
+        super().use_limits(limits, margin_rad, max_lead_rad, workspace)
+        self._limits = limits
+
+    def begin(self, measured_rad: Array) -> None:
+        super().begin(measured_rad)
+        start = self._filter.position_rad
+        self._control_points = np.tile(start, (2 * SHAPED_BEFORE + 1, 1))
+        self._following: list[Filtered] = []
+        offset = START_OFFSET_RAD if self._held is None else np.maximum(np.abs(start - self._held), START_OFFSET_RAD)
+        distance = np.broadcast_to(offset, start.shape)
+        self._settling_steps = math.ceil(rest_to_rest_s(distance, self._limits) * self._control_hz) + 1
+        self._start_ns: int | None = None
+
+    def send(self, step_ns: int, action: Array, ahead: Array, measured_rad: Array, scale: float) -> Array:
+        if not self._settles(step_ns):
+            return super().send(step_ns, action, ahead, measured_rad, scale)
+        still = [0.0] * len(self._joint_names)
+        start = JointTrajectoryPoint(positions=list(self._filter.position_rad), velocities=still, accelerations=still)
+        self._send(self._trajectory(_header(self._start_ns - self._control_ns), [start]))
+        return self._space.rest(self._executed)
+
+    def skip(self, step_ns: int) -> Array:
+        before = self._filter.position_rad
+        if self._following:
+            self._filter.resume(self._following.pop(0))
+        self._target = self._filter.aim_rad
+        self._append(self._filter.position_rad)
+        return self._carried_out(before, np.nan)
+
+    def brake(self, step_ns: int, measured_rad: Array | None) -> bool:
+        if self._start_ns is None or self._settles(step_ns):
+            return True
+        super().brake(step_ns, measured_rad)
+        # Told to stand still is the arm where the curve does, from its first shaped knot on.
+        return bool(np.ptp(self._control_points[1:], axis=0).max() < TOLERANCE)
+
+    def _settles(self, step_ns: int) -> bool:
+        """Whether the step's command would shape the curve before it begins.
+
+        That is a step after the arm is at its start, since messages begin a step before what they shape.
+        """
+        shaped_ns = step_ns - self.lead_steps * self._control_ns
+        if self._start_ns is None:
+            self._start_ns = shaped_ns + self._settling_steps * self._control_ns
+        return shaped_ns < self._start_ns
+
+    def _publish(self, step_ns: int, before: Array, targets: Array, scale: float) -> None:
+        self._following = self._filter.preview(targets, scale)
+        self._append(self._filter.position_rad)
+        following = [command.position_rad for command in self._following]
+        self._held = [*self._control_points, *following][-1]
+        path = np.array([*self._control_points, *following, self._held, self._held])
+        knots = spline_knots(path, self._control_ns / NS_PER_S)
+        rows = zip(knots.positions_rad, knots.velocities_rad_s, knots.accelerations_rad_s2, strict=True)
+        points = [
+            JointTrajectoryPoint(positions=p.tolist(), velocities=v.tolist(), accelerations=a.tolist())
+            for p, v, a in rows
+        ]
+        self._send(self._trajectory(_header(step_ns - SHAPED_BEFORE * self._control_ns), points))
+
+    def _append(self, control_point_rad: Array) -> None:
+        self._control_points = np.concatenate([self._control_points[1:], [control_point_rad]])
 
 
 class JointCommandOutput(JointOutput):
-    """`commands`, for forward_command_controller: the next joint positions."""
+    """`commands`, for forward_command_controller: the next joint positions, which it holds until others come."""
 
     command_type = Float64MultiArray
 
-    def _publish(self, path: Array) -> None:
-        self._send(Float64MultiArray(data=path[1].tolist()))
+    def skip(self, step_ns: int) -> Array:
+        return self._carried_out(self._filter.position_rad, np.nan)
+
+    def _publish(self, step_ns: int, before: Array, targets: Array, scale: float) -> None:
+        self._send(Float64MultiArray(data=self._filter.position_rad.tolist()))
 
 
 class TwistOutput(CommandOutput):
@@ -246,6 +372,7 @@ class TwistOutput(CommandOutput):
     def begin(self, measured_rad: Array) -> None:
         self._filter.begin(np.zeros(len(AXES)))
         self._target = self._filter.aim_rad
+        self._executed = self._space.rest()
 
     def publish_plan(self, header: Header, before: Array, actions: Array) -> None:
         self._plan.publish(matrix_to_image(actions.astype(np.float32), header))
@@ -254,12 +381,16 @@ class TwistOutput(CommandOutput):
         # Twists are relative: what has been asked for is where the hand is taken to be.
         return self._filter.position_rad
 
-    def _publish(self, path: Array) -> None:
+    def skip(self, step_ns: int) -> Array:
+        # Servo goes on with a twist, for a time.
+        return self._space.rest(self._executed) if self._filter.standing else self._executed
+
+    def _publish(self, step_ns: int, before: Array, targets: Array, scale: float) -> None:
         message = TwistStamped()
         message.header.stamp = self._node.get_clock().now().to_msg()
         message.header.frame_id = self._base_frame
         linear, angular = message.twist.linear, message.twist.angular
-        twist = (path[1] - path[0]) * self._space.control_hz
+        twist = (self._filter.position_rad - before) * self._control_hz
         linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = twist.tolist()
         self._send(message)
 
@@ -283,6 +414,9 @@ def make_output(
     return OUTPUTS[interface](node, interface, space, joint_names, dry_run, base_frame)
 
 
-def _duration(seconds: float) -> Duration:
-    time_ns = round(seconds * NS_PER_S)
+def _header(stamp_ns: int) -> Header:
+    return Header(stamp=ns_to_stamp(stamp_ns))
+
+
+def _duration(time_ns: int) -> Duration:
     return Duration(sec=time_ns // NS_PER_S, nanosec=time_ns % NS_PER_S)

@@ -68,13 +68,24 @@ class Motion:
         """
         self._output.begin(measured_rad)
         self.loop, self._began_s = loop, self._steady_s()
+        self._control_ns = loop.control_ns
+        self._step_ns = self._carried_out_ns(loop)
 
     def step(self, now_ns: int, measured_rad: Array) -> bool:
         """Send what is due; returns whether anything was."""
         due = self.loop.due(now_ns)
         if len(due):
-            self._output.send(due, self.loop.ahead(self._lookahead_steps), measured_rad, self.scale)
+            while self._step_ns + self._control_ns < (step_ns := self._carried_out_ns(self.loop)):
+                self._step_ns += self._control_ns
+                self._output.skip(self._step_ns)
+            self._step_ns = step_ns
+            self._output.send(step_ns, due[-1], self.loop.ahead(self._lookahead_steps), measured_rad, self.scale)
         return bool(len(due))
+
+    def _carried_out_ns(self, loop: ControlLoop) -> int:
+        """When the newest executed step is carried out; one that is sent ahead can no longer shape this step."""
+        lead_steps = 1 + self._output.lead_steps if self._output.lead_steps else 0
+        return loop.next_step_ns() + (lead_steps - 1) * self._control_ns
 
     def end(self) -> None:
         """Leave the loop and begin to brake; call `brake` every control step from here on."""
@@ -85,5 +96,6 @@ class Motion:
     def brake(self, measured_rad: Array | None) -> None:
         """Send the next step of the stop, if one is under way."""
         if self.braking:
+            self._step_ns += self._control_ns
             late = self._steady_s() - self._braking_since_s > MAX_BRAKING_S
-            self.braking = not (self._output.brake(measured_rad) or late)
+            self.braking = not (self._output.brake(self._step_ns, measured_rad) or late)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 from geometry_msgs.msg import TwistStamped
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.environments.panda import SimArm
 from lewm_ros.observation.command_messages import JointPath, joint_command, twist_command
+from lewm_ros.observation.selection import Rejected
 from lewm_ros.robot.arm import PANDA, Array
 
 TWIST_TIMEOUT_NS = 200_000_000
@@ -39,13 +41,27 @@ class Hold:
 
 
 class Trajectory:
-    """What joint_trajectory_controller does; arguments and errors as in `JointPath`."""
+    """What joint_trajectory_controller does; see `JointPath`.
 
-    def __init__(self, message: JointTrajectory, time_ns: int, start_rad: Array, start_rad_s: Array) -> None:
-        self._path = JointPath(message, PANDA.joint_names, time_ns, start_rad, start_rad_s)
+    Args:
+        message: what it is to follow.
+        time_ns: when that arrived.
+        before: the command that was followed until then; where it is no trajectory, the arm is held.
+        held_rad: joint positions (7,) that were commanded last.
+
+    Raises:
+        OtherJoints, Rejected: as in `JointPath`; Rejected, too, if it does not end at rest.
+    """
+
+    def __init__(self, message: JointTrajectory, time_ns: int, before: Command, held_rad: Array) -> None:
+        still = np.zeros_like(held_rad)
+        start = before.path.state(time_ns) if isinstance(before, Trajectory) else np.array([held_rad, still, still])
+        self.path = JointPath(message, PANDA.joint_names, time_ns, start)
+        if any(message.points[-1].velocities):
+            raise Rejected("the velocities of the last point must be zero")
 
     def target_rad(self, arm: SimArm, time_ns: int) -> Array:
-        return self._path.at(time_ns)
+        return self.path.at(time_ns)
 
 
 class Twist:

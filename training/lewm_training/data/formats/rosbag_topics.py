@@ -109,19 +109,12 @@ class TrajectoryTopic:
 
     def receive(self, topic: str, message: Any, received_ns: int) -> Sequence[Held]:
         stamp_ns = stamp_to_ns(message.header.stamp) or received_ns
-        self._path = JointPath(message, self._joint_names, stamp_ns, *self._state(stamp_ns), self._continuous)
+        before = None if self._path is None else self._path.state(stamp_ns)
+        self._path = JointPath(message, self._joint_names, stamp_ns, before, self._continuous)
         return [Held(stamp_ns, max(stamp_ns, self._path.end_ns), self._path)]
 
     def value(self, held: Held, time_ns: int) -> Array:
         return held.value.at(time_ns)
-
-    def _state(self, time_ns: int) -> tuple[Array, Array] | tuple[None, None]:
-        """Commanded positions and velocities (J,) at a time, if they are known."""
-        if self._path is None:
-            return None, None
-        step_ns = NS_PER_S // 1000
-        now_rad = self._path.at(time_ns)
-        return now_rad, (now_rad - self._path.at(time_ns - step_ns)) * (NS_PER_S / step_ns)
 
 
 class RecordedCamera:
