@@ -90,9 +90,7 @@ def arm() -> SimArm:
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_trajectory_without_velocities_is_a_straight_line(arm: SimArm, reverse: bool) -> None:
-    command = Trajectory(
-        trajectory((0.1, 0.2, None), (0.2, 0.1, None), reverse=reverse), T0_NS, np.zeros(7), np.zeros(7)
-    )
+    command = Trajectory(trajectory((0.1, 0.2, None), (0.2, 0.1, None), reverse=reverse), T0_NS, np.zeros((3, 7)))
     expected = {0: 0.0, 50: 0.1, 100: 0.2, 150: 0.15, 200: 0.1, 900: 0.1}
     for offset_ms, position in expected.items():
         target = command.target_rad(arm, T0_NS + offset_ms * 1_000_000)
@@ -100,7 +98,7 @@ def test_trajectory_without_velocities_is_a_straight_line(arm: SimArm, reverse: 
 
 
 def test_trajectory_with_velocities_is_smooth(arm: SimArm) -> None:
-    command = Trajectory(trajectory((0.1, 0.1, 1.0), (0.2, 0.1, 0.0)), T0_NS, np.zeros(7), np.eye(7)[0])
+    command = Trajectory(trajectory((0.1, 0.1, 1.0), (0.2, 0.1, 0.0)), T0_NS, np.eye(7)[[1, 0, 1]] * [1, *[0] * 6])
     sampled = [command.target_rad(arm, T0_NS + ms * 1_000_000)[0] for ms in range(0, 201)]
     np.testing.assert_allclose(sampled[:101], np.linspace(0.0, 0.1, 101), atol=1e-9, err_msg="constant velocity")
     velocity = np.diff(sampled) / 1e-3
@@ -115,11 +113,12 @@ def test_trajectory_with_velocities_is_smooth(arm: SimArm) -> None:
         (trajectory(), "there must be one"),
         (JointTrajectory(joint_names=["elbow"]), "received: elbow"),
         (trajectory((0.1, float("nan"), None)), "finite"),
+        (trajectory((0.1, 0.1, 1.0)), "velocities of the last point must be zero"),
     ],
 )
 def test_unsound_trajectories_are_refused(message: JointTrajectory, right: str) -> None:
     with pytest.raises(ValueError, match=right):
-        Trajectory(message, T0_NS, np.zeros(7), np.zeros(7))
+        Trajectory(message, T0_NS, np.zeros((3, 7)))
 
 
 def test_commands_need_seven_numbers() -> None:

@@ -212,6 +212,44 @@ def test_trajectory_begins_at_its_stamp_and_rests_at_its_end() -> None:
     np.testing.assert_allclose(unknown_start.at(seconds(1.5)), [0.2] * 7)
 
 
+def test_trajectories_are_interpolated_as_their_points_allow() -> None:
+    # Joint 1 goes from 0 to 1 rad in 1 s, then rests; the others stand still.
+    given_and_expected = (
+        ((), 0.25, 1.0),  # a straight line
+        (("velocities",), 0.15625, 1.125),  # 3 u^2 - 2 u^3
+        (("velocities", "accelerations"), 0.103515625, 1.0546875),  # 10 u^3 - 15 u^4 + 6 u^5
+    )
+    for given, position, speed in given_and_expected:
+        message = trajectory(0, [(1.0, [1.0, *[0.0] * 6])])
+        for name in given:
+            setattr(message.points[0], name, np.zeros(7))
+        path = JointPath(message, PANDA.joint_names, seconds(1.0), np.zeros((3, 7)))
+        motion = path.motion([seconds(1.25)])[:, 0, 0]
+        np.testing.assert_allclose(motion[:2], [position, speed])
+        assert path.state(seconds(3.0)).tolist() == [[1.0, *[0.0] * 6], [0.0] * 7, [0.0] * 7]
+
+
+def test_a_trajectory_goes_on_from_the_state_on_arrival_to_the_first_point() -> None:
+    state = np.zeros((3, 7))
+    state[:, 0] = 0.1, 1.0, 2.0  # position, velocity, acceleration
+    message = trajectory(seconds(5.0), [(0.0, [0.3] * 7), (1.0, [0.3] * 7)], velocities=[[0.0] * 7] * 2)
+    for point in message.points:
+        point.accelerations = np.zeros(7)
+    path = JointPath(message, PANDA.joint_names, seconds(4.0), state)
+    np.testing.assert_allclose(path.state(seconds(4.0)), state)
+    np.testing.assert_allclose(path.state(seconds(5.0)), [[0.3] * 7, [0.0] * 7, [0.0] * 7], atol=1e-12)
+
+
+def test_points_that_have_passed_count_for_nothing_but_their_segment() -> None:
+    state = np.full((3, 7), 9.0)
+    message = trajectory(seconds(1.0), [(0.0, [0.0] * 7), (1.0, [1.0] * 7), (2.0, [0.0] * 7)])
+    path = JointPath(message, PANDA.joint_names, seconds(2.5), state)
+    np.testing.assert_allclose(path.at(seconds(2.5)), 0.5)
+    np.testing.assert_allclose(path.at(seconds(2.75)), 0.25)
+    with pytest.raises(ValueError, match=r"the trajectory ended 0\.500 s before it came"):
+        JointPath(message, PANDA.joint_names, seconds(3.5), state)
+
+
 # Timeline
 
 REGULAR = Rule(max_age_s=0.2, gap_s=0.2)

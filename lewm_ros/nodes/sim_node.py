@@ -168,7 +168,7 @@ class SimNode(ManagedNode):
             self._take("joint_trajectory", info, lambda: self._follow(message))
 
     def _follow(self, message: JointTrajectory) -> Command:
-        return Trajectory(message, self.time_ns, self._command, self._arm.target_rad)
+        return Trajectory(message, self.time_ns, self._command.state(self._arm, self.time_ns))
 
     def _on_commands(self, message: Float64MultiArray, info: dict[str, Any]) -> None:
         self._take("commands", info, lambda: Hold.from_message(message))

@@ -309,8 +309,7 @@ class JointTrajectoryOutput(JointOutput):
         if self._start_ns is None or self._settles(step_ns):
             return True
         super().brake(step_ns, measured_rad)
-        # Told to stand still is the arm where the curve does, from its first shaped knot on.
-        return bool(np.ptp(self._control_points[1:], axis=0).max() < TOLERANCE)
+        return bool(np.ptp(self._control_points, axis=0).max() < TOLERANCE)
 
     def _settles(self, step_ns: int) -> bool:
         """Whether the step's command would shape the curve before it begins.

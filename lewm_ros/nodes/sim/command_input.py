@@ -24,6 +24,10 @@ class Command(Protocol):
         """Joint positions (7,) to command so that the arm gets there at `time_ns`."""
         ...
 
+    def state(self, arm: SimArm, time_ns: int) -> Array:
+        """Commanded positions, velocities and accelerations (3, 7) at a time, from which another command goes on."""
+        ...
+
 
 class Hold:
     """Stays at joint positions (7,)."""
@@ -33,6 +37,9 @@ class Hold:
 
     def target_rad(self, arm: SimArm, time_ns: int) -> Array:
         return self._positions_rad
+
+    def state(self, arm: SimArm, time_ns: int) -> Array:
+        return at_rest(arm)
 
     @classmethod
     def from_message(cls, message: Float64MultiArray) -> Hold:
@@ -46,22 +53,22 @@ class Trajectory:
     Args:
         message: what it is to follow.
         time_ns: when that arrived.
-        before: the command that was followed until then; where it is no trajectory, the arm is held.
-        held_rad: joint positions (7,) that were commanded last.
+        start: commanded positions, velocities and accelerations (3, 7) at that time.
 
     Raises:
         OtherJoints, Rejected: as in `JointPath`; Rejected, too, if it does not end at rest.
     """
 
-    def __init__(self, message: JointTrajectory, time_ns: int, before: Command, held_rad: Array) -> None:
-        still = np.zeros_like(held_rad)
-        start = before.path.state(time_ns) if isinstance(before, Trajectory) else np.array([held_rad, still, still])
-        self.path = JointPath(message, PANDA.joint_names, time_ns, start)
+    def __init__(self, message: JointTrajectory, time_ns: int, start: Array) -> None:
+        self._path = JointPath(message, PANDA.joint_names, time_ns, start)
         if any(message.points[-1].velocities):
             raise Rejected("the velocities of the last point must be zero")
 
     def target_rad(self, arm: SimArm, time_ns: int) -> Array:
-        return self.path.at(time_ns)
+        return self._path.at(time_ns)
+
+    def state(self, arm: SimArm, time_ns: int) -> Array:
+        return self._path.state(time_ns)
 
 
 class Twist:
@@ -75,3 +82,12 @@ class Twist:
         if time_ns > self._until_ns:
             return arm.target_rad
         return arm.solve_twist(self._twist / arm.control_hz)
+
+    def state(self, arm: SimArm, time_ns: int) -> Array:
+        return at_rest(arm)
+
+
+def at_rest(arm: SimArm) -> Array:
+    """The state (3, 7) of an arm that is held where it was commanded to be."""
+    still = np.zeros(len(PANDA.joint_names))
+    return np.array([arm.target_rad, still, still])
