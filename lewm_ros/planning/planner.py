@@ -1,4 +1,4 @@
-"""The receding-horizon planner: embeddings at block boundaries in, action blocks out, one block ahead of the robot."""
+"""The receding-horizon planner: states at any time in, actions out; what the robot does meanwhile stays as it is."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lewm_ros.planning.action_timeline import ActionTimeline
 from lewm_ros.planning.search import Found, Plannable, PlanningProblem, Search
 from lewm_ros.planning.solver import Deadline
 from lewm_ros.planning.solvers import PlannerConfig
 from lewm_ros.planning.static_call import StaticCall
 from lewm_ros.planning.surprise import PredictionError
+
+Array = NDArray[np.float64]
 
 FOUND, OUT_OF_TIME, NOT_FINITE = "found", "out of time", "no finite cost"
 
@@ -24,31 +27,41 @@ class Decision:
     """What one planning cycle decided.
 
     Attributes:
-        block: number of the first block that `actions` speak of.
-        actions: per control step (horizon, action_block, dim), in the action space's units.
+        start_ns: stamp of the frame from which it was made, where `actions` begin.
+        free_ns: before it, the actions are those that were committed already.
+        actions: per control step (n, dim), in the action space's units.
         cost: of the plan, as composed; infinite unless `status` is 'found'.
         status: 'found'; 'out of time' or 'no finite cost' if `actions` are the ones planned before.
-        elites: other good plans (E, horizon, action_block, dim), best first.
+        elites: other good plans (E, n, dim), best first.
         iterations: of the solver, finished.
     """
 
-    block: int
-    actions: NDArray[np.float64]
+    start_ns: int
+    free_ns: int
+    actions: Array
     cost: float
     status: str
-    elites: NDArray[np.float64]
+    elites: Array
     iterations: int
 
 
+@dataclass(frozen=True)
+class History:
+    """What the model looks back on from a frame: states (H, K, D), a block apart, and the z-scored blocks between."""
+
+    states: Tensor
+    past_actions: Tensor
+
+
 class RecedingHorizonPlanner:
-    """Plans the blocks that follow the one being executed.
+    """Plans from any frame what follows it.
 
-    Blocks are numbered from the moment the loop was closed: block k starts at boundary k. At each boundary call
-    `observe(k, state)`, then `decide(k, goal)`: while that computes, the robot executes block k as scheduled; the
-    model is rolled through it first, and the search covers blocks k + 1 to k + horizon. A decision enters the schedule
-    by `adopt`, which leaves alone what has begun in the meantime. A block that nobody scheduled is rest.
+    At each frame call `observe`, then `decide` for some or all of them: while that computes, the robot goes on as
+    scheduled. What it will have done or begun until a plan is there is committed: the model is rolled through it, and
+    the search covers the rest. `adopt` puts a decision into the schedule. What really was executed is told to
+    `timeline`, from which the model's history is read: frames one block apart, and the actions between them.
 
-    One thread may observe and decide while another reads `actions`.
+    One thread may observe and decide while another reads and records the timeline.
 
     Args:
         checkpoint: the model, and what plans with it must know. On CUDA the whole search is captured in a graph, unless
@@ -62,6 +75,10 @@ class RecedingHorizonPlanner:
 
     def __init__(self, checkpoint: Plannable, config: PlannerConfig, seed: int = 0) -> None:
         self.config, self.action_space, self.device = config, checkpoint.action_space, checkpoint.device
+        self.timeline = ActionTimeline(checkpoint.action_space)
+        self.control_ns = self.timeline.control_ns
+        self._block_ns = self.control_ns * self.action_space.action_block
+        self._steps = config.horizon * self.action_space.action_block
         self._search = Search(checkpoint, config)
         self._history, self._state_shape, self._seed = checkpoint.history, checkpoint.state_shape, seed
         self._goal_shape = (len(checkpoint.goal_tokens), checkpoint.state_shape[1])
@@ -69,34 +86,24 @@ class RecedingHorizonPlanner:
         self._captured: dict[tuple[int, bool], StaticCall] = {}
         self.reset()
 
-    def reset(self, newest: NDArray[np.float64] | None = None) -> None:
-        """Forget history and schedule: the robot stands still and blocks are numbered from 0 again.
+    def reset(self, newest: Array | None = None) -> None:
+        """Forget history and schedule: the robot stands still.
 
         Args:
             newest: the action (dim,) executed last, in which channels that rest where they are stand; None: not known.
         """
         self._generator.manual_seed(self._seed)
-        self._newest = newest
+        self.timeline.begin(newest)
         self._states: dict[int, Tensor] = {}
-        self._schedule: dict[int, NDArray[np.float64]] = {}
-        self._expected: tuple[int, Tensor, Tensor] | None = None
-        self._decided: PlanningProblem | None = None
-
-    def actions(self, block: int) -> NDArray[np.float64]:
-        """The scheduled actions (action_block, dim) of a block; those of rest say 'as it is' by not being a number."""
-        schedule = self._schedule
-        if block in schedule:
-            return schedule[block]
-        before = max((k for k in schedule if k < block), default=None)
-        newest = self._newest if before is None else schedule[before][-1]
-        return np.tile(self.action_space.rest(newest), (self.action_space.action_block, 1))
+        self._decided: History | None = None
 
     @torch.no_grad()
-    def observe(self, block: int, state: Tensor) -> PredictionError | None:
-        """Take in the state (K, D) at the start of a block.
+    def observe(self, stamp_ns: int, state: Tensor) -> PredictionError | None:
+        """Take in the state (K, D) at a frame's stamp, newer than those before.
 
         Returns:
-            how wrong the prediction made one block before was; None if there was none.
+            how wrong the model is about it, given the frame one block before and what was executed since; None if there
+            was no such frame.
 
         Raises:
             ValueError: the state is not finite or has another shape; it is not taken in.
@@ -106,40 +113,48 @@ class RecedingHorizonPlanner:
         if not bool(torch.isfinite(state).all()):
             raise ValueError("embedding: not finite; check the camera image")
         state = state.to(self.device, torch.float32, copy=True)
-        self._states = {k: z for k, z in self._states.items() if block - self._history < k < block}
-        self._states[block] = state
-        if self._expected is None or self._expected[0] != block:
+        oldest_ns = stamp_ns - self._history * self._block_ns - self.control_ns
+        self._states = {stamp: z for stamp, z in self._states.items() if oldest_ns <= stamp < stamp_ns}
+        self.timeline.forget_before(oldest_ns - self._block_ns)
+        before_ns = self._frame_near(stamp_ns - self._block_ns)
+        self._states[stamp_ns] = state
+        if before_ns is None:
             return None
-        _, expected, before = self._expected
-        error, change = ((expected - z).square().mean() for z in (state, before))
+        history = self._history_of(before_ns)
+        blocks = self._blocks(stamp_ns - self._block_ns, 1)
+        expected = self._search.follow(history.states, history.past_actions, blocks)[-1]
+        error, change = ((expected - z).square().mean() for z in (state, self._states[before_ns]))
         return PredictionError(float(error), float(change))
 
     @torch.no_grad()
-    def decide(self, block: int, goal: Tensor, positions: NDArray[np.float64] | None = None) -> Decision:
-        """Search what follows the scheduled block `block`, whose start was observed, towards a goal.
+    def decide(
+        self, stamp_ns: int, goal: Tensor, positions: Array | None = None, free_ns: int | None = None
+    ) -> Decision:
+        """Search what follows an observed frame, towards a goal.
 
         Args:
-            block: the block under way.
+            stamp_ns: of the frame.
             goal: the tokens (Kg, D) of a state that a goal has.
-            positions: what the delta channels have added up to (dim,), such as joint positions, at the start of the
-                block; of other channels it is ignored. Given these, plans stay inside the positions that the training
-                data visited: beyond them the model knows nothing.
+            positions: what the delta channels have added up to (dim,), such as joint positions, at the frame; of other
+                channels it is ignored. Given these, plans stay inside the positions that the training data visited:
+                beyond them the model knows nothing.
+            free_ns: until then, what is scheduled will be done whatever is decided; None: nothing is committed.
 
         Raises:
-            ValueError: the start of `block` was not observed, or the goal or the positions are not finite or of
-                another size.
+            ValueError: the frame was not observed, or the goal or the positions are not finite or of another size.
         """
         deadline = Deadline.after(time.perf_counter(), self.config.deadline_ms)
-        problem = self._problem(block, goal, positions)
+        free_ns = stamp_ns if free_ns is None else free_ns
+        history, problem = self._problem(stamp_ns, goal, positions, free_ns)
         found = self._solve(problem, deadline)
-        self._decided = problem
-        self._expected = (block + 1, found.expected, self._states[block])
+        self._decided = history
         cost = float(found.cost)
         if np.isfinite(cost):
-            status, blocks = FOUND, found.blocks
+            status, actions = FOUND, self._in_units(found.blocks)
         else:
-            status, blocks = (OUT_OF_TIME if found.iterations == 0 else NOT_FINITE), problem.start
-        return Decision(block + 1, self._in_units(blocks), cost, status, self._in_units(found.elites), found.iterations)
+            status = OUT_OF_TIME if found.iterations == 0 else NOT_FINITE
+            actions = self.timeline.read(stamp_ns, self._steps)
+        return Decision(stamp_ns, free_ns, actions, cost, status, self._in_units(found.elites), found.iterations)
 
     @torch.no_grad()
     def foresee(self, decision: Decision) -> NDArray[np.float32]:
@@ -147,50 +162,62 @@ class RecedingHorizonPlanner:
 
         Not a part of `decide`, so that a robot need not wait for it.
         """
-        blocks = self._tensor(np.stack([self.action_space.normalise(actions) for actions in decision.actions]))
-        return self._search.follow(self._decided, blocks).cpu().numpy()
+        blocks = self._tensor(self._scored(decision.actions))
+        return self._search.follow(self._decided.states, self._decided.past_actions, blocks).cpu().numpy()
 
-    def adopt(self, decision: Decision, first_free: int) -> None:
-        """Schedule a decision from block `first_free` on: blocks before it have begun and stay as they are.
+    def adopt(self, decision: Decision, free_ns: int | None = None) -> None:
+        """Schedule a decision from `free_ns` on, or from its own on if that is later; what begins before stays as it is."""
+        free_ns = max(decision.free_ns, decision.free_ns if free_ns is None else free_ns)
+        first = self._steps_until(decision.start_ns, free_ns)
+        self.timeline.schedule(decision.start_ns + first * self.control_ns, decision.actions[first:])
 
-        So do blocks before the decision's own, if the clock is behind the frame from which it was made.
-        """
-        begin = max(first_free, decision.block)
-        kept = {k: actions for k, actions in self._schedule.items() if begin - self._history <= k < begin}
-        planned = {decision.block + i: actions for i, actions in enumerate(decision.actions)}
-        self._schedule = kept | {k: actions for k, actions in planned.items() if k >= begin}
-
-    def _problem(self, block: int, goal: Tensor, positions: NDArray[np.float64] | None) -> PlanningProblem:
-        space = self.action_space
-        if block not in self._states:
-            raise ValueError(f"block {block}: its first frame was not observed")
+    def _problem(
+        self, stamp_ns: int, goal: Tensor, positions: Array | None, free_ns: int
+    ) -> tuple[History, PlanningProblem]:
+        if stamp_ns not in self._states:
+            raise ValueError(f"frame {stamp_ns}: it was not observed")
         goal = goal.to(self.device, torch.float32, copy=True)
         if goal.shape != self._goal_shape:
             raise ValueError(f"goal embedding: has shape {tuple(goal.shape)}, expected {self._goal_shape}")
         if not bool(torch.isfinite(goal).all()):
             raise ValueError("goal embedding: not finite; check the goal image")
-        known = [block]
-        while known[0] - 1 in self._states:
-            known.insert(0, known[0] - 1)
-        blocks = self._tensor(np.stack([space.normalise(self.actions(k)) for k in known]))
-        follow = range(block + 1, block + 1 + self.config.horizon)
-        return PlanningProblem(
-            z=torch.stack([self._states[k] for k in known]),
-            past_actions=blocks[:-1],
-            under_way=blocks[-1],
+        history = self._history_of(stamp_ns)
+        free = torch.arange(self._steps, device=self.device) >= self._steps_until(stamp_ns, free_ns)
+        return history, PlanningProblem(
+            z=history.states,
+            past_actions=history.past_actions,
             goal=goal,
-            start=self._tensor(np.stack([space.normalise(self.actions(k)) for k in follow])),
-            positions=None if positions is None else self._positions_after(block, positions),
+            start=self._blocks(stamp_ns, self.config.horizon),
+            free=free,
+            positions=None if positions is None else self._positions(positions),
         )
 
-    def _positions_after(self, block: int, positions: NDArray[np.float64]) -> Tensor:
-        """What the delta channels have added up to (dim,) after a block; 0 for other channels."""
+    def _steps_until(self, start_ns: int, time_ns: int) -> int:
+        """How many control steps from a time on begin before another."""
+        return max(0, -(-(time_ns - start_ns) // self.control_ns))
+
+    def _frame_near(self, time_ns: int) -> int | None:
+        """The stamp of the observed frame within half a control step of a time."""
+        nearest = min(self._states, key=lambda stamp: abs(stamp - time_ns), default=None)
+        return nearest if nearest is not None and 2 * abs(nearest - time_ns) <= self.control_ns else None
+
+    def _history_of(self, stamp_ns: int) -> History:
+        """What the model looks back on from a frame, as far as frames a block apart are known."""
+        stamps = [stamp_ns]
+        while len(stamps) < self._history and (before := self._frame_near(stamps[0] - self._block_ns)) is not None:
+            stamps.insert(0, before)
+        blocks = [self._blocks(stamp - self._block_ns, 1) for stamp in stamps[1:]]
+        none = self._tensor(np.empty((0, self.action_space.block_dim)))
+        return History(torch.stack([self._states[stamp] for stamp in stamps]), torch.cat([none, *blocks]))
+
+    def _positions(self, positions: Array) -> Tensor:
+        """What the delta channels have added up to (dim,); 0 for other channels."""
         deltas = self.action_space.places("delta")
         if not np.isfinite(positions[deltas]).all():
             raise ValueError("positions: not finite")
-        after = np.zeros(self.action_space.dim)
-        after[deltas] = positions[deltas] + self.actions(block)[:, deltas].sum(0)
-        return self._tensor(after)
+        known = np.zeros(self.action_space.dim)
+        known[deltas] = positions[deltas]
+        return self._tensor(known)
 
     def _solve(self, problem: PlanningProblem, deadline: Deadline) -> Found:
         may_end_early = self.config.agreement_std > 0.0 or self.config.deadline_ms < PlannerConfig.deadline_ms
@@ -203,8 +230,18 @@ class RecedingHorizonPlanner:
             )
         return self._captured[shape](problem)
 
-    def _in_units(self, blocks: Tensor) -> NDArray[np.float64]:
-        return self.action_space.denormalise(blocks.double().cpu().numpy())
+    def _blocks(self, start_ns: int, blocks: int) -> Tensor:
+        """The z-scored blocks (blocks, A) of what was executed or is scheduled from a time on."""
+        return self._tensor(self._scored(self.timeline.read(start_ns, blocks * self.action_space.action_block)))
 
-    def _tensor(self, array: NDArray[np.float64]) -> Tensor:
+    def _scored(self, actions: Array) -> Array:
+        """Actions (n * action_block, dim) -> z-scored blocks (n, A)."""
+        return self.action_space.normalise(actions.reshape(-1, self.action_space.action_block, self.action_space.dim))
+
+    def _in_units(self, blocks: Tensor) -> Array:
+        """z-scored blocks (..., n, A) -> actions (..., n * action_block, dim)."""
+        actions = self.action_space.denormalise(blocks.double().cpu().numpy())
+        return actions.reshape(*actions.shape[:-3], -1, self.action_space.dim)
+
+    def _tensor(self, array: Array) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float32, device=self.device)

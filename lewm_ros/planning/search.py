@@ -1,4 +1,4 @@
-"""One planning problem as tensors: roll through the block under way, propose starts, search, pick the best."""
+"""One planning problem as tensors: propose starts, search what is not committed yet, pick the best."""
 
 from __future__ import annotations
 
@@ -75,21 +75,19 @@ class PlanningProblem:
     """Where the robot is and where it should go.
 
     Attributes:
-        z: states (H, K, D) of the newest frames, one block apart, oldest first.
+        z: states (H, K, D) of the newest frame and of those one and more blocks before it, oldest first.
         past_actions: z-scored blocks (H-1, A) executed between them.
-        under_way: the z-scored block (A,) being executed, which begins at the newest frame; None if the robot rests
-            until the plan is there, and the plan begins at the newest frame.
         goal: the tokens (Kg, D) of the state that a goal has.
-        start: z-scored blocks (T, A) planned before for what follows the block under way.
-        positions: what the delta channels have added up to (dim,) at the end of the block under way; None if it is not
-            known.
+        start: z-scored blocks (T, A) that follow the newest frame, as executed and scheduled so far.
+        free: which control steps (T * block,) of them may be changed; the others are committed.
+        positions: what the delta channels have added up to (dim,) at the newest frame; None if it is not known.
     """
 
     z: Tensor
     past_actions: Tensor
-    under_way: Tensor | None
     goal: Tensor
     start: Tensor
+    free: Tensor
     positions: Tensor | None = None
 
 
@@ -101,14 +99,12 @@ class Found:
         blocks: z-scored (T, A).
         cost: scalar; infinite if no plan had a finite cost or there was no time for any.
         elites: other good plans (E, T, A), best first.
-        expected: the state (K, D) from which the plan begins, predicted for the end of the block under way.
         iterations: of the solver, finished.
     """
 
     blocks: Tensor
     cost: Tensor
     elites: Tensor
-    expected: Tensor
     iterations: int
 
 
@@ -126,7 +122,8 @@ class Search:
     def __init__(self, checkpoint: Plannable, config: PlannerConfig) -> None:
         space, device, proposal = checkpoint.action_space, checkpoint.device, checkpoint.proposal
         self._model, self._config = checkpoint.rollout(config.precision), config
-        self._history, self._proposal, self._block = checkpoint.history, proposal, space.action_block
+        self._history, self._proposal = checkpoint.history, proposal
+        self._block, self._dim = space.action_block, space.dim
 
         def tensor(values: NDArray[np.float64]) -> Tensor:
             return torch.as_tensor(np.asarray(values, np.float32), device=device)
@@ -148,55 +145,60 @@ class Search:
         )
 
     def __call__(self, problem: PlanningProblem, generator: torch.Generator, deadline: Deadline) -> Found:
-        """Search what follows the block under way."""
-        z, past = self._begin(problem)
+        """Search what is not committed."""
+        z, past, goal = problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0), problem.goal.flatten()
         imagine = self._model.start(z, past)
-        executed = problem.past_actions if problem.under_way is None else problem.under_way.unsqueeze(0)
-        before = self._per_step(executed)[-1] if len(executed) else self._rest
-
-        goal = problem.goal.flatten()
+        before = self._per_step(problem.past_actions)[-1] if len(problem.past_actions) else self._rest
 
         def residuals(plans: Tensor) -> Tensor:
-            plans, positions = self._keep_known(plans, problem.positions)
+            plans, positions = self._feasible(plans, problem)
             reached = self._as_goal(imagine(plans))
             return self._residuals(Candidates(self._per_step(plans), before, reached, goal, positions))
 
-        starts = problem.start[None, None]  # (1, 1, T, A)
+        starts = self._continued(problem)[None, None]  # (1, 1, T, A)
         if self._proposal is not None and deadline.allows_step():
-            starts = torch.cat([starts, self._propose(z, past, goal).unsqueeze(0)], dim=1)
+            starts = torch.cat([starts, self._propose(problem, z, past, goal).unsqueeze(0)], dim=1)
         plan = self._solver.solve(residuals, starts, generator, deadline)
         plans = torch.cat([plan.blocks.unsqueeze(1), plan.elites], dim=1)
-        kept = self._keep_known(plans, problem.positions)[0][0]
-        return Found(kept[0], plan.cost[0], kept[1:], z[0, -1], plan.iterations)
+        feasible = self._feasible(plans, problem)[0][0]
+        return Found(feasible[0], plan.cost[0], feasible[1:], plan.iterations)
 
-    def follow(self, problem: PlanningProblem, blocks: Tensor) -> Tensor:
-        """The states (T, K, D) predicted for the ends of z-scored blocks (T, A) after the block under way."""
-        return self._model.start(*self._begin(problem))(blocks[None, None])[0, 0].float()
-
-    def _begin(self, problem: PlanningProblem) -> tuple[Tensor, Tensor]:
-        """The history where the plan begins: states (1, H, K, D) and the blocks between them (1, H-1, A)."""
-        z, past = problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0)
-        if problem.under_way is None:
-            return z, past
-        under_way = problem.under_way[None, None]
-        after = self._model.start(z, past)(under_way.unsqueeze(0))[:, 0]  # (1, 1, K, D)
-        return self._shift(z, past, after, under_way)
+    def follow(self, z: Tensor, past_actions: Tensor, blocks: Tensor) -> Tensor:
+        """The states (T, K, D) predicted for the ends of z-scored blocks (T, A) after states (H, K, D)."""
+        return self._model.start(z.unsqueeze(0), past_actions.unsqueeze(0))(blocks[None, None])[0, 0].float()
 
     def _as_goal(self, z: Tensor) -> Tensor:
         """States (..., K, D) -> the tokens that a goal has, side by side (..., Z)."""
         return (z if self._goal_tokens is None else z.index_select(-2, self._goal_tokens)).flatten(-2)
 
-    def _keep_known(self, plans: Tensor, begin: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Plans (B, S, T, A) in which what deltas add up to stops at the edge of what the training data visited.
+    def _committed(self, plans: Tensor, problem: PlanningProblem) -> Tensor:
+        """Plans (..., T, A), with what is committed in the place of theirs."""
+        free = problem.free.unflatten(0, (-1, self._block)).repeat_interleave(self._dim, dim=1)  # (T, A)
+        return torch.where(free, plans, problem.start)
+
+    def _continued(self, problem: PlanningProblem) -> Tensor:
+        """The blocks (T, A) scheduled so far; the first free action stands in for those before it.
+
+        A solver that holds one action for a block so begins with the mean of those that it is free to choose.
+        """
+        steps = self._per_step(problem.start)
+        first = problem.free.to(torch.uint8).argmax(keepdim=True)
+        return torch.where(problem.free[:, None], steps, steps.index_select(0, first)).reshape_as(problem.start)
+
+    def _feasible(self, plans: Tensor, problem: PlanningProblem) -> tuple[Tensor, Tensor | None]:
+        """Plans (B, S, T, A) that begin with what is committed, and stop where the training data's positions end.
 
         Returns:
-            the plans, and the positions (B, S, T * block, dim) that they lead through.
+            the plans, and the positions (B, S, T * block, dim) that they lead through, if they are known.
         """
+        plans, begin = self._committed(plans, problem), problem.positions
         if begin is None or self._edges is None:
             return plans, None
-        # What stands outside already may come in or stay, but need not jump.
-        low, high = torch.minimum(self._edges[0], begin), torch.maximum(self._edges[1], begin)
         wanted = self._per_step(plans) * self._std + self._mean
+        # What stands outside, or is on its way there, may come in or stay, but need not jump.
+        under_way = begin + torch.where(problem.free[:, None], 0.0, wanted[0, 0]).cumsum(0)
+        low = torch.minimum(self._edges[0], torch.minimum(begin, under_way.amin(0)))
+        high = torch.maximum(self._edges[1], torch.maximum(begin, under_way.amax(0)))
         positions = (begin + wanted.cumsum(2)).clamp(low, high)
         steps = torch.diff(positions, dim=2, prepend=begin.expand(*plans.shape[:2], 1, -1))
         steps = torch.where(self._edges[0].isfinite(), steps, wanted)  # other channels do not add up
@@ -207,19 +209,21 @@ class Search:
         """Blocks (..., T, A) -> actions (..., T * block, dim)."""
         return blocks.unflatten(-1, (self._block, -1)).flatten(-3, -2)
 
-    def _propose(self, z: Tensor, past: Tensor, goal: Tensor) -> Tensor:
+    def _propose(self, problem: PlanningProblem, z: Tensor, past: Tensor, goal: Tensor) -> Tensor:
         """Starts of the search (P, T, A): the proposal followed through the model, for several times of arrival."""
         left = self._arrivals
         goals = goal.expand(len(left), -1)
         z, past = z.expand(len(left), -1, -1, -1), past.expand(len(left), -1, -1)
         blocks: list[Tensor] = []
-        for step in range(self._config.horizon):
+        for step, scheduled in enumerate(problem.start):
             guess = self._proposal(self._as_goal(z[:, -1]), goals, (left - step).clamp_min(1))
-            block = guess.clamp(self._low, self._high)[:, None]  # (P, 1, A)
-            blocks.append(block)
+            guess = guess.clamp(self._low, self._high)  # (P, A)
+            blocks.append(guess)
+            free = problem.free[step * self._block : (step + 1) * self._block].repeat_interleave(self._dim)
+            block = torch.where(free, guess, scheduled)[:, None]  # (P, 1, A)
             after = self._model.start(z, past)(block.unsqueeze(1))[:, 0]  # (P, 1, K, D)
             z, past = self._shift(z, past, after, block)
-        return torch.cat(blocks, dim=1)
+        return torch.stack(blocks, dim=1)
 
     def _shift(self, z: Tensor, past: Tensor, after: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
         """The history one block later: states (P, H, K, D) and the blocks between them (P, H-1, A)."""

@@ -18,6 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=positive, default=50, help="default 50")
     parser.add_argument("--transport", choices=("direct", "ros"), default="direct", help="default direct")
     parser.add_argument("--planner", type=Path, help="YAML of the planner's search (default: the shipped one)")
+    parser.add_argument(
+        "--replan-steps", type=positive, default=1, help="direct: control steps between plans; default 1"
+    )
+    parser.add_argument(
+        "--delay-steps",
+        type=int,
+        default=2,
+        help="direct: control steps from a frame until its plan is in force; default 2",
+    )
     add_device(parser)
 
 
@@ -29,8 +38,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             options.checkpoint, options.task, options.episodes, options.seed, options.planner, device_of(options)
         )
     from lewm_ros.model.checkpoint import load_checkpoint
-    from lewm_training.judge.evaluate import evaluate_direct
+    from lewm_training.judge.evaluate import Timing, evaluate_direct
 
     config = planner_config(options.planner)
     checkpoint = load_checkpoint(options.checkpoint, device_of(options))
-    return evaluate_direct(checkpoint, options.task, options.episodes, options.seed, config)
+    timing = Timing(options.replan_steps, options.delay_steps)
+    return evaluate_direct(checkpoint, options.task, options.episodes, options.seed, config, timing)

@@ -6,7 +6,7 @@ import math
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -21,16 +21,30 @@ from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 
 @dataclass
 class Outcome:
-    """What became of one problem. `final` is None where nothing was tried, since no plan was found."""
+    """What became of one problem: `final` and, on the way, `closest`; None where nothing was tried without a plan."""
 
     start: Score
     final: Score | None = None
+    closest: float | None = None
     plan_latency_s: list[float] = field(default_factory=list)
 
     @property
     def solved(self) -> bool:
         """Whether it counts as solved at the end."""
         return self.final is not None and self.final.success
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When the direct loop plans.
+
+    Args:
+        replan_steps: control steps from plan to plan.
+        delay_steps: control steps from a frame until its plan is in force, as in the loop over ROS.
+    """
+
+    replan_steps: int = 1
+    delay_steps: int = 2
 
 
 def environment_for(checkpoint: Checkpoint, task: str) -> Environment:
@@ -53,9 +67,14 @@ def environment_for(checkpoint: Checkpoint, task: str) -> Environment:
 
 
 def evaluate_direct(
-    checkpoint: Checkpoint, task: str, episodes: int, seed: int, config: PlannerConfig
+    checkpoint: Checkpoint,
+    task: str,
+    episodes: int,
+    seed: int,
+    config: PlannerConfig,
+    timing: Timing | None = None,
 ) -> dict[str, Any]:
-    """Close the loop without ROS: the same planner and environment, and block boundaries that wait for the plan.
+    """Close the loop without ROS: the same planner, in an environment that waits for it.
 
     Args:
         checkpoint: the model to evaluate, on the device where it should run.
@@ -64,28 +83,28 @@ def evaluate_direct(
             is solved at its start.
         seed: of the problems and of the planner's sampling.
         config: of the search.
+        timing: when plans are made, and how late they come into force.
 
     Returns:
         the report that `lewm eval` writes.
     """
+    timing = timing or Timing()
     environment = environment_for(checkpoint, task)
-    space = checkpoint.action_space
     planner = RecedingHorizonPlanner(checkpoint, config, seed)
     outcomes: list[Outcome] = []
     floor: list[Outcome] = []
     try:
         problems = islice(environment.problems(seed), episodes)
         for number, problem in enumerate(bar := tqdm(problems, desc=f"evaluate {task}", unit="goal", total=episodes)):
-            outcomes.append(_pursue(checkpoint, planner, environment, problem))
+            outcomes.append(_pursue(checkpoint, planner, environment, problem, timing))
             floor.append(_act_at_random(environment, problem, seed, number))
             bar.set_postfix(solved=sum(outcome.solved for outcome in outcomes))
     finally:
         environment.close()
-    late = sum(latency > space.block_s for outcome in outcomes for latency in outcome.plan_latency_s)
     return summarise(environment, outcomes, floor) | {
-        "control_hz": space.control_hz,
-        "missed_cycles": late * space.action_block,
+        "control_hz": checkpoint.action_space.control_hz,
         "cycles": environment.budget_steps * episodes,
+        **asdict(timing),
         "checkpoint": checkpoint.identity,
         "seed": seed,
         "transport": "direct",
@@ -118,6 +137,7 @@ def summarise(environment: Environment, outcomes: Sequence[Outcome], floor: Sequ
         f"random_final_distance_{unit}": quantiles([o.final.value for o in floor if o.final is not None]),
         "plan_latency_s": {f"p{round(100 * q)}": quantile(latencies, q) for q in (0.5, 0.95)},
         "plan_rate_hz": len(latencies) / sum(latencies) if latencies else 0.0,
+        f"lost_{unit}": quantiles([o.final.value - o.closest for o in outcomes if o.final and o.closest is not None]),
         f"final_distances_{unit}": [round(value, 4) for value in finals],
     }
 
@@ -147,23 +167,34 @@ def quantiles(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _pursue(
-    checkpoint: Checkpoint, planner: RecedingHorizonPlanner, environment: Environment, problem: Problem
+    checkpoint: Checkpoint,
+    planner: RecedingHorizonPlanner,
+    environment: Environment,
+    problem: Problem,
+    timing: Timing,
 ) -> Outcome:
-    """Plan and act until the budget is used up, which may be in the middle of a block."""
+    """Plan and act until the budget is used up."""
     environment.reset(problem)
     goal = checkpoint.encode_goal(environment.goals()[-1])
     planner.reset()
-    outcome = Outcome(check_score(environment, environment.score()))
-    for block, step in enumerate(range(0, environment.budget_steps, planner.action_space.action_block)):
-        started_s = time.perf_counter()
-        observation = check_observation(environment, environment.observe())
-        planner.observe(block, checkpoint.encode(observation))
-        decision = planner.decide(block, goal, positions_of(environment, observation))
-        outcome.plan_latency_s.append(time.perf_counter() - started_s)
-        planner.adopt(decision, first_free=block + 1)
-        for action in planner.actions(block)[: environment.budget_steps - step]:
-            environment.step(action)
-    outcome.final = check_score(environment, environment.score())
+    start = check_score(environment, environment.score())
+    outcome, closest, control_ns = Outcome(start), start.value, planner.control_ns
+    # The model looks back in blocks: where plans come in whole blocks too, no frame between them is needed.
+    every_frame = timing.replan_steps % planner.action_space.action_block != 0
+    for step in range(environment.budget_steps):
+        now_ns, plans = step * control_ns, step % timing.replan_steps == 0
+        if plans or every_frame:
+            started_s = time.perf_counter()
+            observation = check_observation(environment, environment.observe())
+            planner.observe(now_ns, checkpoint.encode(observation))
+            if plans:
+                free_ns = now_ns + timing.delay_steps * control_ns
+                planner.adopt(planner.decide(now_ns, goal, positions_of(environment, observation), free_ns))
+                outcome.plan_latency_s.append(time.perf_counter() - started_s)
+        environment.step(planner.timeline.read(now_ns, 1)[0])
+        score = check_score(environment, environment.score())
+        closest = min(closest, score.value)
+    outcome.final, outcome.closest = score, closest
     return outcome
 
 
