@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pytest
@@ -30,6 +30,7 @@ from lewm_ros.nodes.conversions import matrix_to_image, ns_to_stamp, rgb_to_imag
 from lewm_ros.nodes.image_transport import camera_topics
 from lewm_ros.nodes.qos import LATCHED
 from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
+from lewm_ros.observation.trajectory_judge import TrajectoryJudge
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.limits import JointLimits, load_limits
 
@@ -51,8 +52,62 @@ FAR_RAD = 0.6
 ROUNDING = 1e-6
 
 
+class MotionJudge(Protocol):
+    """What the bench asks of a judge of commands.
+
+    Attributes:
+        faults: whatever broke a limit, a line for each.
+        times_s: when commands were sent, on the system's clock.
+    """
+
+    faults: list[str]
+    times_s: list[float]
+
+    @property
+    def target_rad(self) -> Array:
+        """Where the arm is commanded to be (7,)."""
+        ...
+
+    @property
+    def standing(self) -> bool:
+        """Whether the newest command was to stand still."""
+        ...
+
+    def place(self, positions_rad: Array) -> None:
+        """The arm was put somewhere (7,), and is held there."""
+
+    def finish(self) -> None:
+        """Judge all that is left."""
+
+
+class PathJudge:
+    """Judges trajectories by what a controller of 1 kHz makes of them, and by how many there are."""
+
+    def __init__(self, limits: JointLimits, control_hz: float) -> None:
+        self.controller = TrajectoryJudge(limits)
+        self.faults, self.times_s = self.controller.faults, []
+        self._per_second, self.place, self.finish = control_hz + 5, self.controller.hold, self.controller.finish
+
+    @property
+    def target_rad(self) -> Array:
+        return self.controller.state(time.time_ns())[0]
+
+    @property
+    def standing(self) -> bool:
+        return self.controller.stands(time.time_ns())
+
+    def saw(self, message: JointTrajectory, sent_ns: int) -> None:
+        """Take in a trajectory that was sent, and so arrived, at a time of the system's clock."""
+        self.controller.saw(message, sent_ns)
+        self.times_s.append(sent_ns / NS_PER_S)
+        if any(message.points[-1].velocities):
+            self.faults.append(f"a trajectory that does not end at rest: {message.points[-1]}")
+        if too_many(self.times_s, self._per_second):
+            self.faults.append(f"too many commands in a second, the last at {self.times_s[-1]}")
+
+
 class CommandJudge:
-    """Judges every command by the arm's limits: whatever breaks one is kept as a line in `faults`.
+    """Judges plain commands by the arm's limits.
 
     A command must continue the one before it, or, after a pause, start from where the arm is.
     """
@@ -66,32 +121,42 @@ class CommandJudge:
         self.times_s: list[float] = []
         self._sequence = -1
         self._last: Array | None = None
+        self._placed = np.array(PANDA.home_rad)
         self._moves = [np.zeros(7)]
 
     @property
+    def target_rad(self) -> Array:
+        return self._placed
+
+    @property
     def standing(self) -> bool:
-        """Whether the newest command was to stand still."""
         return bool(np.all(np.abs(self._moves) < ROUNDING))
 
-    def saw(self, path_rad: Array, measured_rad: Array, sequence: int, sent_s: float) -> None:
-        """Take in a command: positions (n, 7), a control step apart, the first of them next.
+    def place(self, positions_rad: Array) -> None:
+        self._placed = positions_rad
+
+    def finish(self) -> None:
+        pass
+
+    def saw(self, position_rad: Array, measured_rad: Array, sequence: int, sent_s: float) -> None:
+        """Take in a command (7,).
 
         Args:
-            path_rad: what is commanded.
+            position_rad: what is commanded.
             measured_rad: where the arm was in the time in which this command can have been made (m, 7).
             sequence: the sender's number of the message, which shows whether one was lost.
             sent_s: when it was sent, on the system's clock.
         """
-        if path_rad.ndim != 2 or path_rad.shape[1] != 7 or not np.isfinite(path_rad).all():
-            self.faults.append(f"not a command for seven joints: {path_rad}")
+        if position_rad.shape != (7,) or not np.isfinite(position_rad).all():
+            self.faults.append(f"not a command for seven joints: {position_rad}")
             return
-        self._require(path_rad.any(axis=1).all(), "zeros", path_rad)
-        self._require(np.all((self._low <= path_rad) & (path_rad <= self._high)), "outside position limits", path_rad)
-        self._require(np.all(np.abs(np.diff(path_rad, axis=0)) <= self._step + ROUNDING), "too fast ahead", path_rad)
-        self._require_continuation(path_rad[0], measured_rad, sequence, sent_s)
+        self._require(position_rad.any(), "zeros", position_rad)
+        inside = np.all((self._low <= position_rad) & (position_rad <= self._high))
+        self._require(inside, "outside position limits", position_rad)
+        self._require_continuation(position_rad, measured_rad, sequence, sent_s)
+        self._placed = position_rad
         self.times_s.append(sent_s)
-        recent = sum(sent_s - earlier_s < 1.0 for earlier_s in self.times_s[-100:])
-        self._require(recent <= self._per_second, "too many commands in a second", recent)
+        self._require(not too_many(self.times_s, self._per_second), "too many commands in a second", sent_s)
 
     def _require_continuation(self, first: Array, measured: Array, sequence: int, sent_s: float) -> None:
         paused = self._last is None or sent_s - self.times_s[-1] > PAUSE_S
@@ -110,6 +175,11 @@ class CommandJudge:
     def _require(self, holds: object, what: str, shown: object) -> None:
         if not holds:
             self.faults.append(f"{what}: {shown}")
+
+
+def too_many(times_s: list[float], per_second: float) -> bool:
+    """Whether more commands than that were sent in the last second."""
+    return sum(times_s[-1] - earlier_s < 1.0 for earlier_s in times_s[-100:]) > per_second
 
 
 class Heard(NamedTuple):
@@ -147,7 +217,14 @@ class FaultBench(Probe):
         self._clock, self._estop = create(Clock, "/clock", 10), create(Bool, "planner_node/estop", 10)
         self._other_camera, self._other_arm = create(Image, "image", 10), create(JointState, "joint_states", 10)
         self._other_encoder = create(Image, "embedding", 10)
-        self.judge = CommandJudge(load_limits("panda"), CONTROL_HZ)
+        limits = load_limits("panda")
+        self.judge: MotionJudge
+        if interface == "joint_trajectory":
+            self.judge = PathJudge(limits, CONTROL_HZ)
+            self.node.create_subscription(JointTrajectory, interface, self._on_trajectory, 100)
+        else:
+            self.judge = CommandJudge(limits, CONTROL_HZ)
+            self.node.create_subscription(Float64MultiArray, interface, self._on_command, 100)
         self.statuses: list[Heard] = []
         self._late: list[tuple[float, float]] = []
         self._ticks, self._last_tick_s = 0, time.monotonic()
@@ -155,8 +232,6 @@ class FaultBench(Probe):
         self._paused_ns: int | None = None
         self.mend()
         self.place(PANDA.home_rad)
-        message = {"joint_trajectory": JointTrajectory, "commands": Float64MultiArray}[interface]
-        self.node.create_subscription(message, interface, self._on_command, 100)
         self.node.create_timer(TICK_S, self._tick)
 
     # Processes
@@ -204,8 +279,13 @@ class FaultBench(Probe):
             self.clock_offset_ns, self._paused_ns = self._paused_ns - time.time_ns(), None
 
     def place(self, positions_rad: Array) -> None:
-        """Put the arm somewhere (7,), at rest."""
-        self.position_rad = self._target_rad = np.array(positions_rad, dtype=np.float64)
+        """Put the arm somewhere (7,), where its controller holds it."""
+        self.displace(positions_rad)
+        self.judge.place(self.position_rad)
+
+    def displace(self, positions_rad: Array) -> None:
+        """Have the arm be somewhere else (7,) than its controller knows."""
+        self.position_rad = np.array(positions_rad, dtype=np.float64)
         self._lately_rad = deque([self.position_rad], maxlen=round(LATELY_S / TICK_S))
 
     def pause(self) -> None:
@@ -318,8 +398,8 @@ class FaultBench(Probe):
 
     @property
     def lead_rad(self) -> float:
-        """How far the newest command is ahead of the arm."""
-        return float(np.abs(self._target_rad - self.position_rad).max())
+        """How far what is commanded is ahead of the arm."""
+        return float(np.abs(self.judge.target_rad - self.position_rad).max())
 
     # Machinery
 
@@ -334,7 +414,7 @@ class FaultBench(Probe):
             return
         if self.follows:
             most = PANDA.velocity_rad_s * TICK_S
-            self.position_rad = self.position_rad + np.clip(self._target_rad - self.position_rad, -most, most)
+            self.position_rad = self.position_rad + np.clip(self.judge.target_rad - self.position_rad, -most, most)
             self._lately_rad.append(self.position_rad)
         if self._sim_time and self.clock_goes:
             self._clock.publish(Clock(clock=ns_to_stamp(self.now_ns())))
@@ -365,18 +445,12 @@ class FaultBench(Probe):
     def _joint_state(self, positions_rad: Array) -> JointState:
         return JointState(header=self.header(), name=list(PANDA.joint_names), position=positions_rad.tolist())
 
-    def _on_command(self, message: JointTrajectory | Float64MultiArray, info: dict[str, Any]) -> None:
-        if self._interface == "joint_trajectory" and any(message.points[-1].velocities):
-            self.judge.faults.append(f"a trajectory that does not end at rest: {message.points[-1]}")
-        paths = [p.positions for p in message.points] if self._interface == "joint_trajectory" else [message.data]
-        path_rad = np.array(paths)
-        self.judge.saw(
-            path_rad,
-            np.array(self._lately_rad),
-            info["publication_sequence_number"],
-            info["source_timestamp"] / NS_PER_S,
-        )
-        self._target_rad = path_rad[0]
+    def _on_trajectory(self, message: JointTrajectory, info: dict[str, Any]) -> None:
+        self.judge.saw(message, info["source_timestamp"])
+
+    def _on_command(self, message: Float64MultiArray, info: dict[str, Any]) -> None:
+        lately_rad, sent_s = np.array(self._lately_rad), info["source_timestamp"] / NS_PER_S
+        self.judge.saw(np.array(message.data), lately_rad, info["publication_sequence_number"], sent_s)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         super()._on_diagnostics(message)

@@ -1,6 +1,8 @@
 """The faults of docs/faults.md, each over DDS with real nodes: stop within limits, silence, the reason, recovery.
 
-Every command of every row is judged by `CommandJudge`: limits, largest step, largest change of velocity, never zeros.
+Every trajectory of every row is judged by what a controller of 1 kHz makes of it: position, velocity, acceleration and
+jerk, between the points and from one message to the next. Plain commands are judged by `CommandJudge`: limits, largest
+step, largest change of velocity, never zeros.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ def session(request: pytest.FixtureRequest, checkpoint_path: Path, two_camera_pa
         bench.start_planner()
         bench.claim_checkpoint()
         yield bench
+        bench.judge.finish()
+        assert not bench.judge.faults, "\n".join(bench.judge.faults[:3])
     finally:
         bench.close()
 
@@ -60,10 +64,11 @@ def session(request: pytest.FixtureRequest, checkpoint_path: Path, two_camera_pa
 @pytest.fixture
 def idle(session: FaultBench) -> Iterator[FaultBench]:
     """The bench, whatever the planner is doing; in the end, no command may have broken a limit."""
-    session.judge.faults.clear()
     yield session
     session.mend()
-    assert not session.judge.faults, "\n".join(session.judge.faults[:3])
+    faults = list(session.judge.faults)
+    session.judge.faults.clear()
+    assert not faults, "\n".join(faults[:3])
 
 
 @pytest.fixture
@@ -392,7 +397,7 @@ def test_camera_is_too_slow(bench: FaultBench) -> None:
 def test_joint_jumps(bench: FaultBench) -> None:
     since_s = time.monotonic()
     bench.follows = False
-    bench.place(bench.position_rad + np.eye(7)[0] * (1.0 if bench.position_rad[0] < 0.0 else -1.0))
+    bench.displace(bench.position_rad + np.eye(7)[0] * (1.0 if bench.position_rad[0] < 0.0 else -1.0))
     bench.wait_for_reason("planner_node", "joint 'panda_joint1' jumped further than it can move", since_s)
     bench.wait(lambda: bench.lead_rad > 0.7, "the stop to stay where the arm was")
     bench.wait(lambda: bench.lead_rad < 0.3, "commands from where the arm is")
@@ -592,7 +597,7 @@ def test_the_judge_finds_what_is_wrong() -> None:
         judge, path = CommandJudge(load_limits("panda"), 20.0), PANDA.home_rad
         for number, move_rad in enumerate(moves_rad):
             path = (path + move_rad * np.eye(7)[0]) * scale
-            judge.saw(path[np.newaxis], PANDA.home_rad[np.newaxis], number, pause_s * number)
+            judge.saw(path, PANDA.home_rad[np.newaxis], number, pause_s * number)
         return "; ".join(judge.faults)
 
     # Joint 1 may go 2.175 rad/s, 0.109 rad in a step, and change its speed by 15 rad/s2, 0.0375 rad in a step.

@@ -99,6 +99,19 @@ def test_a_preview_is_what_will_be_sent_and_ends_at_rest() -> None:
     assert not ahead[-1].velocity_rad_s.any()
 
 
+@pytest.mark.parametrize("control_hz", [20.0, 1000.0])
+def test_a_filter_resumes_from_what_was_foreseen(control_hz: float) -> None:
+    # At 1 kHz the jerk rule averages, so that there is more to remember than the last command.
+    safety, other = (begun(PANDA_LIMITS, PANDA.home_rad, control_hz, max_lead_rad=1.0) for _ in range(2))
+    targets = PANDA.home_rad + np.arange(1, 9)[:, np.newaxis] * 0.4 / control_hz
+    foreseen = safety.preview(targets)
+    for command in foreseen[:5]:
+        safety.resume(command)
+    other_path = [other.filter(target, other.position_rad).position_rad for target in targets]
+    np.testing.assert_array_equal(safety.position_rad, other_path[4])
+    np.testing.assert_array_equal(safety.filter(targets[5], safety.position_rad).position_rad, other_path[5])
+
+
 # What is refused, and what then happens.
 
 
@@ -299,3 +312,8 @@ def test_random_commands_of_random_arms_pass_no_limit() -> None:
     assert {"not_finite", "size", "measured", "follow", "position", "lead"} <= set(figures["interventions"])
     assert {"velocity", "acceleration", "jerk", "workspace"} <= set(figures["interventions"])
     assert figures["largest_acceleration_ratio"] > 0.999  # the limits are used, too
+    # And the curve that a controller makes of the commands.
+    assert not any(figures[f"curve_samples_beyond_{name}"] for name in ("position", "velocity", "acceleration", "jerk"))
+    assert figures["curve_samples"] > 10 * figures["commands"]
+    assert figures["largest_curve_acceleration_ratio"] > 0.999
+    assert figures["largest_distance_of_curve_outside_workspace_m"] <= 1e-3

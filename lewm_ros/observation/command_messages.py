@@ -145,13 +145,7 @@ class JointPath:
         ]
         if times_ns[0] > arrival_ns:
             times_ns, points = [arrival_ns, *times_ns], [before, *points]
-        self._arrival_ns, self._times_ns = arrival_ns, times_ns
-        segments = zip(pairwise(points), pairwise(times_ns), strict=True)
-        last = MotionPoint(turned[-1])
-        self._polynomials = [
-            *(polynomial_between(*ends, (end_ns - begin_ns) / NS_PER_S) for ends, (begin_ns, end_ns) in segments),
-            polynomial_between(last, last, 1.0),
-        ]
+        self._arrival_ns, self._times_ns, self._points = arrival_ns, times_ns, points
 
     @property
     def end_ns(self) -> int:
@@ -173,8 +167,16 @@ class JointPath:
         parts = []
         for segment in np.unique(segments):
             since_s = (times[segments == segment] - self._times_ns[segment]) / NS_PER_S
-            parts.append(motion_along(self._polynomials[segment], since_s))
+            parts.append(motion_along(self._polynomial(segment), since_s))
         return np.concatenate(parts, axis=1)
+
+    def _polynomial(self, segment: int) -> Array:
+        """From a point to the next one; after the last one, where that is."""
+        if segment == len(self._points) - 1:
+            last = MotionPoint(self._points[-1].position_rad)
+            return polynomial_between(last, last, 1.0)
+        duration_ns = self._times_ns[segment + 1] - self._times_ns[segment]
+        return polynomial_between(*self._points[segment : segment + 2], duration_ns / NS_PER_S)
 
 
 def _of_joints(values: Sequence[float] | Array, order: Sequence[int]) -> Array | None:

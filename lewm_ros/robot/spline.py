@@ -20,7 +20,7 @@ k - 2, and begins with knots that come before it, changes nothing that has been 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,7 @@ SHAPED_BEFORE = 2
 """A control point shapes the curve from so many knots before its own."""
 
 
-@dataclass(frozen=True)
-class Knots:
+class Knots(NamedTuple):
     """Positions, velocities and accelerations (n, J) of the curve, dt apart."""
 
     positions_rad: Array

@@ -22,10 +22,11 @@ from lewm_ros.nodes.qos import NEWEST, RELIABLE
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.action_space import ActionSpace
 from lewm_ros.robot.arm_actions import ArmChannels
+from lewm_ros.robot.command_curve import CommandCurve
 from lewm_ros.robot.differential_ik import DifferentialIK, franka_ik
 from lewm_ros.robot.limits import JointLimits
-from lewm_ros.robot.safety import TOLERANCE, Filtered, SafetyFilter
-from lewm_ros.robot.spline import SHAPED_BEFORE, rest_to_rest_s, spline_knots
+from lewm_ros.robot.safety import SafetyFilter
+from lewm_ros.robot.spline import SHAPED_BEFORE, rest_to_rest_s
 from lewm_ros.robot.twist import AXES, TwistLimits
 from lewm_ros.robot.workspace import Workspace
 
@@ -268,7 +269,7 @@ class JointTrajectoryOutput(JointOutput):
 
     command_type = JointTrajectory
     lead_steps = SHAPED_BEFORE - 1
-    _held: Array | None = None
+    _curve: CommandCurve | None = None
 
     def latest_ns(self, step_ns: int) -> int:
         return step_ns - self.lead_steps * self._control_ns - TRANSIT_NS
@@ -282,10 +283,10 @@ class JointTrajectoryOutput(JointOutput):
     def begin(self, measured_rad: Array) -> None:
         super().begin(measured_rad)
         start = self._filter.position_rad
-        self._control_points = np.tile(start, (2 * SHAPED_BEFORE + 1, 1))
-        self._following: list[Filtered] = []
-        offset = START_OFFSET_RAD if self._held is None else np.maximum(np.abs(start - self._held), START_OFFSET_RAD)
-        distance = np.broadcast_to(offset, start.shape)
+        distance = np.full_like(start, START_OFFSET_RAD)
+        if self._curve is not None:
+            distance = np.maximum(distance, np.abs(start - self._curve.end_rad))
+        self._curve = CommandCurve(self._filter, self._control_ns / NS_PER_S)
         self._settling_steps = math.ceil(rest_to_rest_s(distance, self._limits) * self._control_hz) + 1
         self._start_ns: int | None = None
 
@@ -299,17 +300,15 @@ class JointTrajectoryOutput(JointOutput):
 
     def skip(self, step_ns: int) -> Array:
         before = self._filter.position_rad
-        if self._following:
-            self._filter.resume(self._following.pop(0))
+        self._curve.go_on()
         self._target = self._filter.aim_rad
-        self._append(self._filter.position_rad)
         return self._carried_out(before, np.nan)
 
     def brake(self, step_ns: int, measured_rad: Array | None) -> bool:
         if self._start_ns is None or self._settles(step_ns):
             return True
         super().brake(step_ns, measured_rad)
-        return bool(np.ptp(self._control_points, axis=0).max() < TOLERANCE)
+        return self._curve.standing
 
     def _settles(self, step_ns: int) -> bool:
         """Whether the step's command would shape the curve before it begins.
@@ -322,21 +321,14 @@ class JointTrajectoryOutput(JointOutput):
         return shaped_ns < self._start_ns
 
     def _publish(self, step_ns: int, before: Array, targets: Array, scale: float) -> None:
-        self._following = self._filter.preview(targets, scale)
-        self._append(self._filter.position_rad)
-        following = [command.position_rad for command in self._following]
-        self._held = [*self._control_points, *following][-1]
-        path = np.array([*self._control_points, *following, self._held, self._held])
-        knots = spline_knots(path, self._control_ns / NS_PER_S)
+        self._curve.append()
+        knots = self._curve.foresee(targets, scale)
         rows = zip(knots.positions_rad, knots.velocities_rad_s, knots.accelerations_rad_s2, strict=True)
         points = [
             JointTrajectoryPoint(positions=p.tolist(), velocities=v.tolist(), accelerations=a.tolist())
             for p, v, a in rows
         ]
         self._send(self._trajectory(_header(step_ns - SHAPED_BEFORE * self._control_ns), points))
-
-    def _append(self, control_point_rad: Array) -> None:
-        self._control_points = np.concatenate([self._control_points[1:], [control_point_rad]])
 
 
 class JointCommandOutput(JointOutput):
