@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,7 +75,7 @@ class Driven:
     """An output that is called step by step, with an arm that stays where it was at the start."""
 
     def __init__(self, output: CommandOutput) -> None:
-        self.output, self.step_ns = output, 10 * NS_PER_S
+        self.output, self.step_ns = output, time.time_ns() + NS_PER_S
 
     def send(self, action: np.ndarray, ahead: np.ndarray, scale: float = 1.0) -> np.ndarray:
         self.step_ns += CONTROL_NS
@@ -178,6 +179,13 @@ def test_after_a_skipped_step_the_next_message_goes_on_where_the_arm_went(node: 
         np.testing.assert_allclose(new.positions, old.positions, atol=1e-12)
         np.testing.assert_allclose(new.velocities, old.velocities, atol=1e-9)
         np.testing.assert_allclose(new.accelerations, old.accelerations, atol=1e-6)
+    # What is sent too late is not sent at all, since the controller would jump.
+    count = len(sent)
+    output = driven.output
+    late_ns = time.time_ns() - output.lead_steps * CONTROL_NS
+    np.testing.assert_array_equal(output.send(late_ns, step(0.01), steps(1, 0.01), PANDA.home_rad, 1.0), np.zeros(7))
+    assert not output.brake(late_ns, PANDA.home_rad)
+    assert len(sent) == count
     # Skipped for long, it comes to rest along the way that was sent.
     driven.send(step(0.01), steps(2, 0.01))
     moved = [driven.skip()[0] for _ in range(10)]

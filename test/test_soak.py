@@ -46,6 +46,38 @@ def test_report_of_a_toy_run() -> None:
     assert figures["simulated_time_slipped_s"] == pytest.approx(0.25)
 
 
+def test_trajectories_are_judged(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
+    from ros_processes import Probe, Processes
+    from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+    from lewm_ros.robot.arm import PANDA
+
+    still = [0.0] * 7
+    point = JointTrajectoryPoint(positions=PANDA.home_rad.tolist(), velocities=still, accelerations=still)
+    message = JointTrajectory(joint_names=PANDA.joint_names, points=[point])
+    processes, out = Processes(), tmp_path / "judged.json"
+    processes.start([sys.executable, "-m", "lewm_ros.nodes.tools.trajectory_listener", "--out", str(out)])
+    probe = Probe(processes)
+    publisher = probe.node.create_publisher(JointTrajectory, "joint_trajectory", 10)
+    try:
+        probe.wait(publisher.get_subscription_count, "the listener")
+        publisher.publish(message)
+        message.points[0].positions = (PANDA.home_rad + 0.5).tolist()
+        message.points[0].time_from_start.nanosec = 1_000_000
+        publisher.publish(message)
+        probe.spin(0.5)
+    finally:
+        probe.close()
+        ends = processes.interrupt()
+    assert ends == [(0, "")]
+    judged = json.loads(out.read_text())
+    assert judged["messages"] == 2
+    assert judged["samples_beyond_velocity"] > 0, "0.5 rad in 1 ms"
+    assert judged["samples_beyond_position"] == 0
+    assert "beyond velocity" in judged["faults"][0]
+
+
 def test_diagnostics_are_logged(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
     from ros_processes import Probe, Processes, node_command

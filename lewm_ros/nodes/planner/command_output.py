@@ -151,7 +151,7 @@ class CommandOutput(ABC):
         """Command the action of one control step, given those scheduled after it.
 
         Args:
-            step_ns: when the step begins. Steps follow one another; one that was not sent in time is skipped.
+            step_ns: when the step begins. Steps follow one another; one whose time to be sent has passed is skipped.
             action: (dim,).
             ahead: (n, dim), scheduled after it; where the interface can, they are sent along.
             measured_rad: joint positions (J,).
@@ -291,6 +291,8 @@ class JointTrajectoryOutput(JointOutput):
         self._start_ns: int | None = None
 
     def send(self, step_ns: int, action: Array, ahead: Array, measured_rad: Array, scale: float) -> Array:
+        if self._is_late(step_ns):
+            return self.skip(step_ns)
         if not self._settles(step_ns):
             return super().send(step_ns, action, ahead, measured_rad, scale)
         still = [0.0] * len(self._joint_names)
@@ -305,10 +307,17 @@ class JointTrajectoryOutput(JointOutput):
         return self._carried_out(before, np.nan)
 
     def brake(self, step_ns: int, measured_rad: Array | None) -> bool:
+        if self._is_late(step_ns):
+            self.skip(step_ns)
+            return self._curve.standing
         if self._start_ns is None or self._settles(step_ns):
             return True
         super().brake(step_ns, measured_rad)
         return self._curve.standing
+
+    def _is_late(self, step_ns: int) -> bool:
+        """Whether the controller may have passed what the step's command shapes: a message would make it jump."""
+        return self._node.get_clock().now().nanoseconds > self.latest_ns(step_ns)
 
     def _settles(self, step_ns: int) -> bool:
         """Whether the step's command would shape the curve before it begins.

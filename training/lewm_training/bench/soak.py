@@ -38,7 +38,7 @@ def bench_soak(checkpoint: str, task: str, minutes: float, seed: int) -> dict[st
         seed: of goals and search.
 
     Returns:
-        see `report`.
+        see `report`; and `trajectories`, what the judge of them says (see `TrajectoryJudge`).
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
@@ -48,7 +48,7 @@ def bench_soak(checkpoint: str, task: str, minutes: float, seed: int) -> dict[st
     loaded = load_checkpoint(checkpoint)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        log, trace = folder / "diagnostics.jsonl", folder / "trace.json"
+        log, trace, judged = folder / "diagnostics.jsonl", folder / "trace.json", folder / "judged.json"
         # Like beside a real arm, time is the system's, so that a frame has an age when it comes.
         shared = {"checkpoint": checkpoint, "use_sim_time": False}
         parameters = {
@@ -59,20 +59,29 @@ def bench_soak(checkpoint: str, task: str, minutes: float, seed: int) -> dict[st
             "sim_node": simulator_parameters(loaded, task) | {"seed": seed, "goal_period_s": GOAL_PERIOD_S},
         }
         with run_nodes(parameters, folder) as nodes:
-            command = [sys.executable, "-m", "lewm_ros.nodes.tools.diagnostics_log", "--out", str(log)]
-            logger = start(command, nodes.environment, folder / "diagnostics_log.log")
+            tools = [
+                start(
+                    [sys.executable, "-m", f"lewm_ros.nodes.tools.{tool}", "--out", str(out)],
+                    nodes.environment,
+                    folder / f"{tool}.log",
+                )
+                for tool, out in (("diagnostics_log", log), ("trajectory_listener", judged))
+            ]
             try:
                 began_s = _wait_for_motion(log, folder)
                 memory_mb = _watch(nodes.processes, began_s, 60.0 * minutes, folder)
             finally:
-                stop(logger)
+                for tool in tools:
+                    stop(tool)
         lines = [line for line in map(json.loads, log.read_text().splitlines()) if line["time_s"] >= began_s]
         plans = json.loads(trace.read_text())
+        trajectories = json.loads(judged.read_text())
     return {
         "task": task,
         "checkpoint": checkpoint,
         "seed": seed,
         **report(lines, memory_mb, plans, minutes),
+        "trajectories": trajectories,
         **describe(torch.device("cpu")),
     }
 
