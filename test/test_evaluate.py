@@ -21,14 +21,14 @@ from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_ros.robot.arm_actions import other
 from lewm_training.__main__ import main
 from lewm_training.judge.demo import goal_line
-from lewm_training.judge.evaluate import Outcome, _pursue, environment_for, evaluate_direct, wilson_interval
+from lewm_training.judge.evaluate import Outcome, Timing, _pursue, environment_for, evaluate_direct, wilson_interval
 from lewm_training.judge.evaluate_ros import summarise_goals
 from lewm_training.judge.goals import planner_parameters_for, simulator_parameters
 from lewm_training.judge.processes import planner_config
 
 REPORT = {
     "task", "episodes", "successes", "success_rate", "ci95", "random_success_rate", "start_distance_m",
-    "final_distance_m", "plan_latency_s", "control_hz", "missed_cycles", "checkpoint", "seed", "transport",
+    "final_distance_m", "plan_latency_s", "control_hz", "lost_m", "checkpoint", "seed", "transport",
 }  # fmt: skip
 
 
@@ -72,13 +72,14 @@ def test_a_random_model_reaches_nothing_and_the_report_is_whole(checkpoint_path:
     assert report["final_distances_m"] == again["final_distances_m"]
 
 
-def test_the_last_block_ends_with_the_budget(reach: Environment) -> None:
-    # Seven blocks of 18 steps are 126; the task allows 120, that is 6 s.
+def test_the_last_plan_ends_with_the_budget(reach: Environment) -> None:
+    # The task allows 120 steps, that is 6 s: at steps 0, 18, ..., 108 there are seven plans, and 126 steps do not fit.
     space = replace(joint_delta_space(), action_block=18)
     model = LeWorldModel(replace(small_model_config(), action_dim=space.block_dim)).eval()
     search = PlannerConfig(horizon=1, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
     checkpoint = Checkpoint(model, space)
-    outcome = _pursue(checkpoint, RecedingHorizonPlanner(checkpoint, search), reach, next(reach.problems(seed=0)))
+    planner, timing = RecedingHorizonPlanner(checkpoint, search), Timing(replan_steps=18)
+    outcome = _pursue(checkpoint, planner, reach, next(reach.problems(seed=0)), timing)
     assert len(outcome.plan_latency_s) == 7
     assert reach.arm.time_s == pytest.approx(6.0)
 

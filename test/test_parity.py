@@ -330,7 +330,7 @@ def test_undeclared_actions_can_be_planned_with_but_move_no_arm(
     search = PlannerConfig(samples=8, elites=2, iterations=1)
     planner = RecedingHorizonPlanner(checkpoint, search)
     planner.observe(0, torch.zeros(1, 16))
-    assert planner.decide(0, torch.ones(1, 16)).actions.shape == (5, 5, 7)  # horizon, steps per block, numbers per step
+    assert planner.decide(0, torch.ones(1, 16)).actions.shape == (25, 7)  # horizon of 5 blocks of 5 steps
     assert main(["eval", "--checkpoint", str(tmp_path / "imported"), "--episodes", "1"]) == 2
     assert "action space 'other': the simulated Panda acts in joint_delta or ee_delta" in capsys.readouterr().err
 

@@ -33,71 +33,122 @@ class Walk:
         return imagine
 
 
+DT_NS = 50_000_000
+BLOCK_NS = 5 * DT_NS
+
+
 def planner(config: PlannerConfig = SEARCH, seed: int = 0) -> RecedingHorizonPlanner:
     return RecedingHorizonPlanner(ToyCheckpoint(Walk(), SPACE), config, seed)
 
 
+def moved_by(actions: np.ndarray) -> Tensor:
+    """How far the walk goes in a block of actions (5, 7)."""
+    return torch.as_tensor(SPACE.normalise(actions).reshape(5, 7).mean(0), dtype=torch.float32)
+
+
 def test_the_loop_walks_to_the_goal_and_stays() -> None:
     loop, place, goal = planner(), torch.zeros(1, 7), torch.linspace(-4.0, 4.0, 7)[None]
-    for block in range(10):
-        loop.observe(block, place)
-        loop.adopt(loop.decide(block, goal), first_free=block + 1)
-        moved = torch.as_tensor(SPACE.normalise(loop.actions(block)), dtype=torch.float32)
-        place = place + moved.unflatten(-1, (5, 7)).mean(0)
+    for now_ns in range(0, 10 * BLOCK_NS, BLOCK_NS):
+        loop.observe(now_ns, place)
+        loop.adopt(loop.decide(now_ns, goal))
+        place = place + moved_by(loop.timeline.read(now_ns, 5))
     assert (place - goal).norm() < 0.5
 
 
-def test_the_block_being_executed_is_rolled_through_first() -> None:
-    # Block 0 is rest. Blocks 1 and 2 go to the goal; at boundary 1 block 1 is already under way, so what is planned
-    # there for block 2 on has only the remaining way to go.
-    loop, goal = planner(), torch.full((1, 7), 2.0)
-    loop.observe(0, torch.zeros(1, 7))
-    loop.adopt(loop.decide(0, goal), first_free=1)
-    loop.observe(1, torch.zeros(1, 7))
-    decision = loop.decide(1, goal)
-    assert decision.block == 2
-    moves = [loop.actions(1), *decision.actions]
-    total = sum(SPACE.normalise(m).reshape(5, 7).mean(0) for m in moves)
-    np.testing.assert_allclose(total, 2.0, atol=0.5)
+def test_a_loop_that_plans_at_every_step_with_a_delay_gets_there_too() -> None:
+    config = replace(SEARCH, solver="gauss_newton", running_weight=3.0)
+    loop, place, goal = planner(config), torch.zeros(1, 7), torch.linspace(-2.0, 2.0, 7)[None]
+    for now_ns in range(0, 60 * DT_NS, DT_NS):
+        loop.observe(now_ns, place)
+        loop.adopt(loop.decide(now_ns, goal, free_ns=now_ns + 2 * DT_NS))
+        place = place + moved_by(np.tile(loop.timeline.read(now_ns, 1), (5, 1))) / 5
+    assert (place - goal).norm() < 0.5
 
 
-def test_what_has_begun_is_not_replaced() -> None:
-    loop, goal = planner(), torch.ones(1, 7)
+def test_what_is_committed_stays_and_is_counted_on() -> None:
+    # A whole block of 0.02 rad a step is under way; what is planned after it has only the remaining way to go.
+    loop, goal, under_way = planner(THOROUGH), torch.full((1, 7), 0.9), np.full((5, 7), 0.02)
     loop.observe(0, torch.zeros(1, 7))
-    decision = loop.decide(0, goal)
-    loop.adopt(decision, first_free=2)  # the plan came late: block 1 has begun, at rest
-    np.testing.assert_array_equal(loop.actions(1), np.zeros((5, 7)))
-    np.testing.assert_array_equal(loop.actions(2), decision.actions[1])
+    loop.timeline.schedule(0, under_way)
+    decision = loop.decide(0, goal, free_ns=BLOCK_NS)
+    np.testing.assert_allclose(decision.actions[:5], under_way, atol=1e-7)
+    total = moved_by(decision.actions[:5]) + moved_by(decision.actions[5:])
+    np.testing.assert_allclose(total, 0.9, atol=0.1)
+
+
+def test_a_part_of_a_block_can_be_committed() -> None:
+    loop = planner(replace(SEARCH, solver="gauss_newton"))
+    loop.observe(0, torch.zeros(1, 7))
+    loop.timeline.schedule(0, np.full((10, 7), 0.02))
+    decision = loop.decide(0, torch.full((1, 7), -3.0), free_ns=round(1.5 * DT_NS))
+    np.testing.assert_allclose(decision.actions[:2], 0.02, atol=1e-7)  # the second step has begun at 1.5
+    assert (decision.actions[2:] < 0.0).all()
+
+
+def test_a_plan_that_comes_late_leaves_what_has_begun() -> None:
+    loop = planner()
+    loop.observe(0, torch.zeros(1, 7))
+    decision = loop.decide(0, torch.ones(1, 7), free_ns=DT_NS)
+    loop.adopt(decision, free_ns=round(2.5 * DT_NS))
+    np.testing.assert_array_equal(loop.timeline.read(0, 3), np.zeros((3, 7)))
+    np.testing.assert_allclose(loop.timeline.read(3 * DT_NS, 2), decision.actions[3:5])
+
+
+def test_a_plan_that_comes_early_leaves_what_was_committed() -> None:
+    loop = planner()
+    loop.observe(0, torch.zeros(1, 7))
+    decision = loop.decide(0, torch.ones(1, 7), free_ns=2 * DT_NS)
+    loop.adopt(decision, free_ns=0)
+    np.testing.assert_array_equal(loop.timeline.read(0, 2), np.zeros((2, 7)))
+    np.testing.assert_allclose(loop.timeline.read(2 * DT_NS, 2), decision.actions[2:4])
 
 
 def test_after_the_last_planned_block_the_robot_rests() -> None:
     loop = planner()
     loop.observe(0, torch.zeros(1, 7))
-    loop.adopt(loop.decide(0, torch.ones(1, 7)), first_free=1)
-    np.testing.assert_array_equal(loop.actions(1 + SEARCH.horizon), np.zeros((5, 7)))
+    loop.adopt(loop.decide(0, torch.ones(1, 7)))
+    np.testing.assert_array_equal(loop.timeline.read(SEARCH.horizon * BLOCK_NS, 5), np.zeros((5, 7)))
 
 
-def test_the_last_prediction_is_compared_with_what_is_seen() -> None:
+def test_predictions_with_what_was_executed_are_compared_with_what_is_seen() -> None:
     loop = planner()
     assert loop.observe(0, torch.zeros(1, 7)) is None
-    loop.adopt(loop.decide(0, torch.ones(1, 7)), first_free=1)
-    # Block 0 is rest, whose z-score is 0 here, so the model expects to see the same place; it sees a step of 2.
-    seen = loop.observe(1, torch.full((1, 7), 2.0))
-    assert (seen.error, seen.change) == (pytest.approx(4.0, rel=1e-5), pytest.approx(0.0, abs=1e-9))
-    loop.decide(1, torch.ones(1, 7))
-    moved = loop.observe(2, torch.full((1, 7), 2.0))
-    assert moved.change == pytest.approx(moved.error), "it sees the same place again, so both compare with that one"
+    # Half of what was scheduled was executed: 0.01 rad a step, by which the walk goes `step`.
+    loop.timeline.schedule(0, np.full((5, 7), 0.02))
+    loop.timeline.record(0, np.full((5, 7), 0.01))
+    step = moved_by(np.full((5, 7), 0.01))[None]
+    # A frame 10 ms late is a block later, too; between blocks there is nothing to compare with.
+    assert loop.observe(2 * DT_NS, torch.zeros(1, 7)) is None
+    seen = loop.observe(BLOCK_NS, step + 2.0)
+    assert (seen.error, seen.change) == (pytest.approx(4.0, rel=1e-5), pytest.approx(float(step[0, 0] ** 2), rel=1e-4))
+
+
+def test_frames_out_of_phase_are_history_too() -> None:
+    class Watched(Walk):
+        """Keeps what it is asked."""
+
+        def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
+            self.asked = z, past_actions
+            return super().start(z, past_actions)
+
+    model, late_ns = Watched(), 10_000_000
+    loop = RecedingHorizonPlanner(ToyCheckpoint(model, SPACE), SEARCH)
+    for number in range(3):  # each frame comes 10 ms later than the block; two of them lie in between
+        loop.observe(number * (BLOCK_NS + late_ns), torch.full((1, 7), float(number)))
+    newest_ns = 2 * (BLOCK_NS + late_ns)
+    loop.timeline.record(newest_ns - BLOCK_NS, np.full((5, 7), 0.01))
+    loop.decide(newest_ns, torch.ones(1, 7))
+    states, past_actions = model.asked
+    assert states[0, :, 0, 0].tolist() == [0.0, 1.0, 2.0]
+    np.testing.assert_allclose(past_actions[0, 1], SPACE.normalise(np.full((5, 7), 0.01)), rtol=1e-5)
 
 
 def test_where_a_plan_is_expected_to_lead() -> None:
-    loop, goal = planner(), torch.ones(1, 7)
-    loop.observe(0, torch.zeros(1, 7))
-    loop.adopt(loop.decide(0, goal), first_free=1)
-    loop.observe(1, torch.full((1, 7), 3.0))
-    decision = loop.decide(1, goal)
-    loop.adopt(decision, first_free=2)
-    under_way, *planned = (SPACE.normalise(m).reshape(5, 7).mean(0) for m in (loop.actions(1), *decision.actions))
-    expected = 3.0 + under_way + np.cumsum(planned, axis=0)  # from what was seen, through block 1, then 2 and 3
+    loop = planner()
+    loop.observe(0, torch.full((1, 7), 3.0))
+    decision = loop.decide(0, torch.ones(1, 7))
+    steps = [moved_by(decision.actions[5 * block : 5 * block + 5]) for block in range(2)]
+    expected = 3.0 + torch.stack(steps).cumsum(0)
     np.testing.assert_allclose(loop.foresee(decision)[:, 0], expected, atol=1e-5)
 
 
@@ -172,8 +223,8 @@ def test_a_running_cost_hurries_the_arrival() -> None:
         )
         loop = planner(config)
         loop.observe(0, torch.zeros(1, 7))
-        first = SPACE.normalise(loop.decide(0, goal).actions[0]).reshape(5, 7).mean(0)
-        arrivals.append(np.abs(1.0 - first).mean())  # what the first block leaves of the way
+        first = moved_by(loop.decide(0, goal).actions[:5])
+        arrivals.append(float((1.0 - first).abs().mean()))  # what the first block leaves of the way
     assert arrivals[1] < 0.1 < arrivals[0]
 
 
@@ -200,15 +251,13 @@ def test_every_solver_walks_closer_and_repeats_itself_after_a_reset(solver: str)
 
 
 def test_a_deadline_that_has_passed_gives_the_plan_before() -> None:
-    loop, goal = planner(replace(SEARCH, deadline_ms=1e-3)), torch.ones(1, 7)
+    loop = planner(replace(SEARCH, deadline_ms=1e-3))
     loop.observe(0, torch.zeros(1, 7))
-    loop.adopt(replace(loop.decide(0, goal), actions=np.full((2, 5, 7), 0.01)), first_free=1)
-    loop.observe(1, torch.zeros(1, 7))
-    decision = loop.decide(1, goal)
+    loop.timeline.schedule(0, np.full((7, 7), 0.01))
+    decision = loop.decide(0, torch.ones(1, 7))
     assert decision.status == OUT_OF_TIME
-    np.testing.assert_allclose(decision.actions[0], 0.01)  # block 2, as planned before
-    np.testing.assert_array_equal(decision.actions[1], 0.0)  # block 3: nothing was planned, rest
-    assert loop.observe(2, torch.ones(1, 7)) is not None  # the prediction is there all the same
+    np.testing.assert_array_equal(decision.actions[:7], 0.01)
+    np.testing.assert_array_equal(decision.actions[7:], 0.0)  # nothing was planned: rest
 
 
 def test_a_deadline_ends_a_search_in_time() -> None:
@@ -270,19 +319,6 @@ def test_a_single_surprise_is_spoken_of_for_a_while() -> None:
     assert watch.problem == ""
 
 
-def test_a_plan_that_is_early_leaves_the_block_under_way() -> None:
-    loop = planner()
-    for block in (0, 1):
-        loop.observe(block, torch.zeros(1, 7))
-        decision = loop.decide(block, torch.ones(1, 7))
-        under_way = loop.actions(block).copy()
-        # The clock is a moment behind the frame at the begin of the block, so it says that the one before is under way.
-        loop.adopt(decision, first_free=block)
-        np.testing.assert_array_equal(loop.actions(block), under_way)
-        np.testing.assert_array_equal(loop.actions(block + 1), decision.actions[0])
-    assert np.any(under_way), "block 1 was planned at block 0"
-
-
 GRIPPING = replace(joint_delta(["x"], [0.05], 20.0, gripper=True), action_block=5)
 """A joint, and a gripper that rests where it is."""
 
@@ -306,17 +342,17 @@ def gripping() -> RecedingHorizonPlanner:
 
 def test_a_gripper_rests_where_it_is() -> None:
     loop = gripping()
-    rest = loop.actions(0)
+    rest = loop.timeline.read(0, 5)
     np.testing.assert_array_equal(rest[:, 0], 0.0)
     assert np.isnan(rest[:, 1]).all(), "nobody has told it anything: as it is"
     loop.reset(newest=np.array([0.0, 0.75]))
-    np.testing.assert_array_equal(loop.actions(0), np.tile([0.0, 0.75], (5, 1)))
+    np.testing.assert_array_equal(loop.timeline.read(0, 5), np.tile([0.0, 0.75], (5, 1)))
     loop.observe(0, torch.zeros(1, 2))
     decision = loop.decide(0, torch.tensor([[0.1, -0.5]]))
-    loop.adopt(decision, first_free=1)
-    after = loop.actions(1 + SEARCH.horizon)
+    loop.adopt(decision)
+    after = loop.timeline.read(SEARCH.horizon * BLOCK_NS, 5)
     np.testing.assert_array_equal(after[:, 0], 0.0)
-    np.testing.assert_array_equal(after[:, 1], decision.actions[-1, -1, 1])
+    np.testing.assert_array_equal(after[:, 1], decision.actions[-1, 1])
 
 
 def test_channels_that_do_not_add_up_are_not_added_up() -> None:
@@ -325,7 +361,7 @@ def test_channels_that_do_not_add_up_are_not_added_up() -> None:
     loop.observe(0, torch.zeros(1, 2))
     decision = loop.decide(0, torch.tensor([[5.0, 1.0]]), np.array([0.01, 7.0]))
     assert 0.01 + decision.actions[..., 0].sum() == pytest.approx(0.02, abs=1e-6), "the joint stops at its edge"
-    assert decision.actions[..., -1, 1] == pytest.approx(1.0, abs=0.1), "the gripper closes in every block"
+    assert decision.actions[4::5, 1] == pytest.approx(1.0, abs=0.1), "the gripper closes in every block"
 
 
 def test_a_goal_may_have_fewer_tokens_than_a_state() -> None:

@@ -51,6 +51,22 @@ class InputsConfig:
 
 
 @dataclass(frozen=True)
+class ReadoutConfig:
+    """A linear head that reads a column of the dataset from every state while training, and is then thrown away.
+
+    Its squared error, on z-scored numbers, joins the loss with this weight (PSG-JEPA, arXiv 2608.06799). It sees the
+    tokens that a goal has, so that what it asks for is in the images' tokens.
+    """
+
+    column: str
+    weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        require(self.weight > 0.0, "weight", "above 0")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """The training recipe. One epoch is `steps_per_epoch` optimiser steps; checkpoints are written at its end.
 
@@ -63,15 +79,20 @@ class TrainConfig:
     `encoder_checkpoint` is a checkpoint whose encoder the model begins with; its sizes then count in place of
     `model.encoder`. A model of patch tokens needs that, or a `timm_name`, to have an encoder that has learned anything.
 
-    Off by default: `straightening`, the weight of 1 - cos between successive latent velocities (arXiv 2603.12231);
-    `rollout_blocks` above 1, which adds the mean error of predictions fed back that many blocks ahead; `ema`, the decay
-    of a moving average of the weights, which then takes their place in validation and in the checkpoint; `compile`.
+    `start_checkpoint` is a checkpoint of the same sizes and inputs whose weights the model begins with.
+
+    Off by default: `readouts`, what heads read from the states while training; `straightening`, the weight of 1 - cos
+    between successive latent velocities (arXiv 2603.12231); `rollout_blocks` above 1, which adds the mean error of
+    predictions fed back that many blocks ahead; `ema`, the decay of a moving average of the weights, which then takes
+    their place in validation and in the checkpoint; `compile`.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     inputs: InputsConfig = field(default_factory=InputsConfig)
     action_block: int | None = None
     encoder_checkpoint: str = ""
+    start_checkpoint: str = ""
+    readouts: tuple[ReadoutConfig, ...] = ()
     sigreg: SIGRegConfig = field(default_factory=SIGRegConfig)
     batch_size: int = 128
     anchored_fraction: float = 0.0

@@ -17,8 +17,9 @@ Times = NDArray[np.int64]
 class ActionTimeline:
     """One action per control step: those that were executed, then those that are scheduled, then rest.
 
-    Frames need not be in phase with commands: over any stretch of time, deltas add up to what was done in it, velocities
-    are averaged, and an absolute channel has the value in force at the middle. One thread may read while another writes.
+    Frames need not be in phase with commands: over any stretch of time, deltas add up to what was done in it,
+    velocities are averaged, and an absolute channel has the value in force at the middle. One thread may read while
+    another writes.
 
     Args:
         space: of the actions.
@@ -44,7 +45,7 @@ class ActionTimeline:
     def read(self, start_ns: int, steps: int) -> Array:
         """The actions (steps, dim) of so many control steps from `start_ns` on.
 
-        Where nothing is known, they are those of rest; channels that rest as they are, and never were anything, are NaN.
+        Where nothing is known, they are those of rest; channels that rest as they are, and were nothing yet, are NaN.
         """
         starts, ends, actions = self._steps
         edges = start_ns + self.control_ns * np.arange(steps + 1)

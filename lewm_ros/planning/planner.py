@@ -166,8 +166,8 @@ class RecedingHorizonPlanner:
         return self._search.follow(self._decided.states, self._decided.past_actions, blocks).cpu().numpy()
 
     def adopt(self, decision: Decision, free_ns: int | None = None) -> None:
-        """Schedule a decision from `free_ns` on, or from its own on if that is later; what begins before stays as it is."""
-        free_ns = max(decision.free_ns, decision.free_ns if free_ns is None else free_ns)
+        """Schedule a decision from `free_ns` on, or from its own if that is later; what begins before stays."""
+        free_ns = decision.free_ns if free_ns is None else max(decision.free_ns, free_ns)
         first = self._steps_until(decision.start_ns, free_ns)
         self.timeline.schedule(decision.start_ns + first * self.control_ns, decision.actions[first:])
 

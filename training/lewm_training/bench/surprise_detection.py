@@ -146,11 +146,12 @@ class _Loop:
                 arm.disturbance = KINDS[kind](time_s)
                 arm.data.body("hand").xfrc_applied[1] = PUSH_N if kind == "arm pushed" and time_s < PUSH_S else 0.0
             observation = environment.observe()
-            surprise = planner.observe(step, checkpoint.encode(observation))
+            now_ns = step * checkpoint.action_space.action_block * planner.control_ns
+            surprise = planner.observe(now_ns, checkpoint.encode(observation))
             if surprise is not None:
                 run.scores.append(checkpoint.error.surprise(surprise.error, surprise.change))
-            planner.adopt(planner.decide(step, goal, positions_of(environment, observation)), step + 1)
-            for action in planner.actions(step):
+            planner.adopt(planner.decide(now_ns, goal, positions_of(environment, observation)))
+            for action in planner.timeline.read(now_ns, checkpoint.action_space.action_block):
                 environment.step(action)
                 if arm.data.ncon and run.touched_step is None:
                     run.touched_step = step

@@ -25,7 +25,10 @@ READERS, AHEAD = 2, 4
 """Threads that read, and batches that they keep ready."""
 
 Windows = tuple[Inputs, Tensor]
-"""Of F frames: frames and vectors by name (B, F, ...), and z-scored blocks (B, F-1, A)."""
+"""Of F frames: frames, vectors and labels by name (B, F, ...), and z-scored blocks (B, F-1, A)."""
+
+LABEL = "label/"
+"""What the name of a label begins with, so that it is not that of a vector which the model takes in."""
 
 
 class WindowSampler:
@@ -62,14 +65,16 @@ class InputReader:
     Args:
         dataset: where it is read.
         inputs: what is read.
+        labels: columns that are read beside it, as they are.
 
     Raises:
         ConfigError: the dataset lacks a camera.
-        DatasetError: it lacks a vector, or has another one under its name.
+        DatasetError: it lacks a vector or a label, or has another vector under its name.
     """
 
     dataset: EpisodeDataset
     inputs: InputSpec
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         dataset = self.dataset
@@ -80,12 +85,17 @@ class InputReader:
                 shown = "lacks it" if found is None else f"has {', '.join(found)}"
                 wanted = ", ".join(vector.components)
                 raise DatasetError(f"{dataset.path}: vector '{vector.name}' must be {wanted}; the dataset {shown}")
+        for label in self.labels:
+            if label not in dataset.columns or dataset.columns[label].ndim != 2:
+                there = ", ".join(name for name, column in dataset.columns.items() if column.ndim == 2)
+                raise DatasetError(f"{dataset.path}: has no numbers '{label}' to read out; it has {there}")
 
     def read(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Frames uint8 (..., size, size, 3) and vectors (..., n) at rows (...), by name, on the host."""
+        """Frames uint8 (..., size, size, 3), vectors and labels (..., n) at rows (...), by name, on the host."""
         dataset, sources = self.dataset, self.inputs.sources(self.dataset.frames, str(self.dataset.path))
         values = {cam.name: _fit(cam, dataset.frames[sources[cam.name]], rows) for cam in self.inputs.cameras}
         values |= {vector.name: dataset.columns[vector.name][rows] for vector in self.inputs.vectors}
+        values |= {f"{LABEL}{label}": dataset.columns[label][rows] for label in self.labels}
         return {name: torch.from_numpy(value) for name, value in values.items()}
 
 
@@ -120,7 +130,8 @@ class WindowReader:
     def to_device(self, windows: Windows) -> Windows:
         """What `read` gives, on the device, normalised."""
         values = {name: value.to(self.device, non_blocking=True) for name, value in windows[0].items()}
-        return to_inputs(self.inputs.inputs, values), windows[1].to(self.device, non_blocking=True)
+        labels = {name: value.float() for name, value in values.items() if name.startswith(LABEL)}
+        return to_inputs(self.inputs.inputs, values) | labels, windows[1].to(self.device, non_blocking=True)
 
     def read_ahead(self, batches: Iterable[NDArray[np.int64]], frames: int) -> Iterator[Windows]:
         """`read` of each batch, in order, by threads while the model computes."""

@@ -101,8 +101,11 @@ def evaluate_direct(
             bar.set_postfix(solved=sum(outcome.solved for outcome in outcomes))
     finally:
         environment.close()
+    control_hz = checkpoint.action_space.control_hz
+    delay_s = timing.delay_steps / control_hz
     return summarise(environment, outcomes, floor) | {
-        "control_hz": checkpoint.action_space.control_hz,
+        "control_hz": control_hz,
+        "plans_slower_than_delay": sum(spent > delay_s for outcome in outcomes for spent in outcome.plan_latency_s),
         "cycles": environment.budget_steps * episodes,
         **asdict(timing),
         "checkpoint": checkpoint.identity,

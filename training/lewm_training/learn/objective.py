@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +11,31 @@ from torch import Tensor, nn
 from lewm_ros.config import TrainConfig
 from lewm_ros.model import LeWorldModel, SIGReg
 from lewm_ros.model.inputs import Inputs
+from lewm_training.data.windows import LABEL
 from lewm_training.learn.distributed import GlobalSIGReg, Ranks
+
+
+class Readout(nn.Module):
+    """How badly a linear head reads numbers from states; see `ReadoutConfig`.
+
+    Args:
+        state_dim: width Z of the tokens that are read, side by side.
+        mean, std: of the numbers (n,) in the training data.
+        weight: in the loss.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, state_dim: int, mean: Tensor, std: Tensor, weight: float) -> None:
+        super().__init__()
+        self.weight, self.head = weight, nn.Linear(state_dim, len(mean))
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, states: Tensor, numbers: Tensor) -> Tensor:
+        """Mean squared error, in standard deviations, of what is read from states (..., Z) about numbers (..., n)."""
+        return (self.head(states) - (numbers - self.mean) / self.std).float().square().mean()
 
 
 class Objective(nn.Module):
@@ -19,8 +45,15 @@ class Objective(nn.Module):
     those of one process with the global batch.
     """
 
-    def __init__(self, model: LeWorldModel, config: TrainConfig, ranks: Ranks | None = None) -> None:
+    def __init__(
+        self,
+        model: LeWorldModel,
+        config: TrainConfig,
+        ranks: Ranks | None = None,
+        readouts: Mapping[str, Readout] | None = None,
+    ) -> None:
         super().__init__()
+        self.readouts = nn.ModuleDict(readouts)
         self.model, self.config, self.ranks = model, config, ranks or Ranks()
         self.sigreg = (GlobalSIGReg if self.ranks.world > 1 else SIGReg)(config.sigreg)
 
@@ -44,6 +77,10 @@ class Objective(nn.Module):
         if config.straightening > 0.0:
             terms["curvature"] = share * curvature(loss.states)
             total = total + config.straightening * terms["curvature"]
+        for column, readout in self.readouts.items():
+            states = loss.states[:, :, list(self.model.goal_tokens)].flatten(2)
+            terms[f"readout/{column}"] = share * readout(states, inputs[f"{LABEL}{column}"])
+            total = total + readout.weight * terms[f"readout/{column}"]
         return {"loss": total, **terms}
 
     def _regularise(self, z: Tensor, directions: Tensor) -> Tensor:

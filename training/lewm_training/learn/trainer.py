@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -30,9 +31,9 @@ from lewm_training.judge.machine import describe
 from lewm_training.learn.batch_norm import settle_batch_norm
 from lewm_training.learn.distributed import Ranks, share_batch_norm
 from lewm_training.learn.finite import require_finite
-from lewm_training.learn.objective import Objective
+from lewm_training.learn.objective import Objective, Readout
 from lewm_training.learn.run_folder import RunFolder
-from lewm_training.learn.statistics import action_block, action_space_of, input_spec_of
+from lewm_training.learn.statistics import LEAST_STD, action_block, action_space_of, input_spec_of
 from lewm_training.learn.validation import Validation, warnings_about
 
 SETTLING_BATCHES = 16
@@ -81,7 +82,8 @@ class Trainer:
         train_episodes, self.held_out = dataset.split(config.validation_fraction, seed)
         self.action_space = action_space_of(dataset, train_episodes, block)
         inputs = input_spec_of(config.inputs, config.model.encoder.image_size, dataset, train_episodes)
-        self.reader = WindowReader(InputReader(dataset, inputs), self.action_space, self.device)
+        labels = tuple(readout.column for readout in config.readouts)
+        self.reader = WindowReader(InputReader(dataset, inputs, labels), self.action_space, self.device)
         self.sampler = WindowSampler(dataset, train_episodes, config, (config.window_frames - 1) * block + 1)
         self.validation = Validation(config, self.reader, self.held_out, self.sampler.starts, seed)
 
@@ -90,17 +92,21 @@ class Trainer:
         self.model = LeWorldModel(config.model, inputs, pretrained).to(self.device)
         if source is not None:
             self.model.encoder.vit.load_state_dict(source.model.encoder.vit.state_dict())
+        if config.start_checkpoint and not self.folder.state.exists():
+            _begin_with(self.model, load_checkpoint(config.start_checkpoint))
         tune_for(self.model, config, self.device)
         if self.ranks.world > 1:
             share_batch_norm(self.model)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
-        objective = Objective(self.model, config, self.ranks).to(self.device)
+        readouts = _make_readouts(config, self.model, dataset, train_episodes)
+        objective = Objective(self.model, config, self.ranks, readouts).to(self.device)
+        self._readouts = objective.readouts
         if config.compile:
             objective.compile()
         self.sigreg = objective.sigreg
         shared = self.ranks.world > 1
         self.objective = DistributedDataParallel(objective) if shared else objective
-        self.optimizer = make_optimizer(self.model, config)
+        self.optimizer = make_optimizer(objective, config)
         self.schedule = make_schedule(self.optimizer, config)
         self.epoch, self.trained_s = 0, 0.0
 
@@ -239,6 +245,7 @@ class Trainer:
             if state[name] != value:
                 raise ConfigError(f"{self.folder.path}: was started with another {name}; choose another --out")
         self.model.load_state_dict(state["model"])
+        self._readouts.load_state_dict(state["readouts"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.average:
@@ -254,6 +261,7 @@ class Trainer:
         newest = {"epoch": self.epoch, "trained_s": round(self.trained_s, 1)} | figures
         state = {
             "model": self.model.state_dict(),
+            "readouts": self._readouts.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "epoch": self.epoch,
@@ -267,7 +275,7 @@ class Trainer:
             tqdm.write(f"warning: epoch {self.epoch}: {warning}")
 
 
-def make_optimizer(model: LeWorldModel, config: TrainConfig) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW without decay on biases and norms, in one kernel."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
@@ -293,6 +301,32 @@ def _with_encoder(config: TrainConfig, source: Checkpoint) -> TrainConfig:
     if model.tokens == "patches":
         model = replace(model, embedding_dim=encoder.width)
     return replace(config, model=model)
+
+
+def _begin_with(model: LeWorldModel, source: Checkpoint) -> None:
+    """Take over the weights of a checkpoint.
+
+    Raises:
+        ConfigError: they are of other sizes.
+    """
+    try:
+        model.load_state_dict(source.model.state_dict())
+    except RuntimeError as error:
+        problem = str(error).splitlines()[1].strip()
+        raise ConfigError(f"start_checkpoint: its weights do not fit this recipe: {problem}") from None
+
+
+def _make_readouts(
+    config: TrainConfig, model: LeWorldModel, dataset: EpisodeDataset, episodes: NDArray[np.int64]
+) -> dict[str, Readout]:
+    """The heads that read from states while training, by column."""
+    state_dim = len(model.goal_tokens) * config.model.embedding_dim
+    heads = {}
+    for readout in config.readouts:
+        found = dataset.statistics(readout.column, episodes)
+        mean, std = (torch.tensor(numbers, dtype=torch.float32) for numbers in (found.mean, found.std + LEAST_STD))
+        heads[readout.column] = Readout(state_dim, mean, std, readout.weight)
+    return heads
 
 
 def tune_for(model: LeWorldModel, config: TrainConfig, device: torch.device) -> None:
