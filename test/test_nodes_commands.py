@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ import rclpy
 from conftest import joint_delta_space
 from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNode
+from rclpy.time import Time
 
 from lewm_ros.nodes.planner.command_output import CommandOutput, make_output
 from lewm_ros.observation.command_messages import JointPath
@@ -34,11 +34,18 @@ LIMITS = load_limits("panda")
 
 
 class Recorder(LifecycleNode):
-    """A node whose publishers keep what is published."""
+    """A node whose publishers keep what is published, at a time that a test says."""
 
     def __init__(self, context: Context) -> None:
         super().__init__("recorder", context=context)
         self.sent: dict[str, list[Any]] = {}
+        self.now_ns = 0
+
+    def get_clock(self) -> Recorder:
+        return self
+
+    def now(self) -> Time:
+        return Time(nanoseconds=self.now_ns)
 
     def create_lifecycle_publisher(self, message: type, topic: str, qos: Any) -> Any:
         publisher = super().create_lifecycle_publisher(message, topic, qos)
@@ -75,7 +82,7 @@ class Driven:
     """An output that is called step by step, with an arm that stays where it was at the start."""
 
     def __init__(self, output: CommandOutput) -> None:
-        self.output, self.step_ns = output, time.time_ns() + NS_PER_S
+        self.output, self.step_ns = output, 10 * NS_PER_S
 
     def send(self, action: np.ndarray, ahead: np.ndarray, scale: float = 1.0) -> np.ndarray:
         self.step_ns += CONTROL_NS
@@ -182,10 +189,13 @@ def test_after_a_skipped_step_the_next_message_goes_on_where_the_arm_went(node: 
     # What is sent too late is not sent at all, since the controller would jump.
     count = len(sent)
     output = driven.output
-    late_ns = time.time_ns() - output.lead_steps * CONTROL_NS
+    late_ns = driven.step_ns + CONTROL_NS
+    node.now_ns = output.latest_ns(late_ns) + 1
     np.testing.assert_array_equal(output.send(late_ns, step(0.01), steps(1, 0.01), PANDA.home_rad, 1.0), np.zeros(7))
     assert not output.brake(late_ns, PANDA.home_rad)
     assert len(sent) == count
+    node.now_ns = 0
+    driven.step_ns = late_ns + CONTROL_NS
     # Skipped for long, it comes to rest along the way that was sent.
     driven.send(step(0.01), steps(2, 0.01))
     moved = [driven.skip()[0] for _ in range(10)]
@@ -206,11 +216,14 @@ def test_a_curve_begins_once_the_arm_can_be_at_its_start(node: Recorder) -> None
     assert stamp_to_ns(sent[-1].header.stamp) == start_ns.pop()
     while not output.brake(driven.step_ns, PANDA.home_rad):
         driven.step_ns += CONTROL_NS
-    # The controller holds where the last message led; the arm is 0.3 rad away. 10 / sqrt(3) x 0.3 / T^2 <= 7.5 rad/s2
-    # or what joint 1 has: at 15 rad/s2, T >= 0.34 s.
+    # The controller holds where the last message led, once that is over; the arm is 0.3 rad away. At the 15 rad/s2 of
+    # joint 1, 10 / sqrt(3) x 0.3 / T^2 takes T >= 0.34 s.
     sent.clear()
     output.begin(PANDA.home_rad + 0.3 * np.eye(7)[0])
     first_ns = driven.step_ns + NS_PER_S
+    rested = output.send(first_ns - CONTROL_NS, step(0.0), steps(3, 0.0), PANDA.home_rad, 1.0)
+    assert not sent and not rested.any(), "the controller still follows what came before"
+    node.now_ns = first_ns - 2 * CONTROL_NS
     output.send(first_ns, step(0.0), steps(3, 0.0), PANDA.home_rad, 1.0)
     fastest_s = (10.0 / np.sqrt(3.0) * 0.3 / LIMITS.acceleration_rad_s2[0]) ** 0.5
     shaped_ns = first_ns - CONTROL_NS

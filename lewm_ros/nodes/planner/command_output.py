@@ -151,7 +151,8 @@ class CommandOutput(ABC):
         """Command the action of one control step, given those scheduled after it.
 
         Args:
-            step_ns: when the step begins. Steps follow one another; one whose time to be sent has passed is skipped.
+            step_ns: when the step begins. Steps follow one another; they are sent from `lead_steps` + 1 steps before it
+                to `latest_ns`, and skipped after that.
             action: (dim,).
             ahead: (n, dim), scheduled after it; where the interface can, they are sent along.
             measured_rad: joint positions (J,).
@@ -270,6 +271,7 @@ class JointTrajectoryOutput(JointOutput):
     command_type = JointTrajectory
     lead_steps = SHAPED_BEFORE - 1
     _curve: CommandCurve | None = None
+    _end_ns = 0
 
     def latest_ns(self, step_ns: int) -> int:
         return step_ns - self.lead_steps * self._control_ns - TRANSIT_NS
@@ -291,7 +293,7 @@ class JointTrajectoryOutput(JointOutput):
         self._start_ns: int | None = None
 
     def send(self, step_ns: int, action: Array, ahead: Array, measured_rad: Array, scale: float) -> Array:
-        if self._is_late(step_ns):
+        if self._is_late(step_ns) or self._ends_before():
             return self.skip(step_ns)
         if not self._settles(step_ns):
             return super().send(step_ns, action, ahead, measured_rad, scale)
@@ -319,6 +321,10 @@ class JointTrajectoryOutput(JointOutput):
         """Whether the controller may have passed what the step's command shapes: a message would make it jump."""
         return self._node.get_clock().now().nanoseconds > self.latest_ns(step_ns)
 
+    def _ends_before(self) -> bool:
+        """Whether the controller still follows what was sent before the beginning."""
+        return self._start_ns is None and self._node.get_clock().now().nanoseconds < self._end_ns
+
     def _settles(self, step_ns: int) -> bool:
         """Whether the step's command would shape the curve before it begins.
 
@@ -337,7 +343,9 @@ class JointTrajectoryOutput(JointOutput):
             JointTrajectoryPoint(positions=p.tolist(), velocities=v.tolist(), accelerations=a.tolist())
             for p, v, a in rows
         ]
-        self._send(self._trajectory(_header(step_ns - SHAPED_BEFORE * self._control_ns), points))
+        first_ns = step_ns - SHAPED_BEFORE * self._control_ns
+        self._end_ns = first_ns + (len(points) - 1) * self._control_ns
+        self._send(self._trajectory(_header(first_ns), points))
 
 
 class JointCommandOutput(JointOutput):
