@@ -115,14 +115,14 @@ def steps(count: int, rad: float) -> np.ndarray:
     return np.tile(step(rad), (count, 1))
 
 
-def followed(messages: list[Any], until_ns: int, early_ns: int = 10_000_000) -> np.ndarray:
+def followed(messages: list[Any], until_ns: int, early_ns: int) -> np.ndarray:
     """Positions, velocities, accelerations and jerks (4, m, 7) of joint_trajectory_controller, every ms.
 
     Every message of a control step arrives so much before the first knot that it shapes; the last one is followed to a
     time.
     """
     path, parts, tick_ns = None, [], 1_000_000
-    arrivals = [stamp_to_ns(m.header.stamp) + CONTROL_NS - early_ns for m in messages]
+    arrivals = [stamp_to_ns(m.header.stamp) + 2 * CONTROL_NS - early_ns for m in messages]
     for message, arrival_ns, next_ns in zip(messages, arrivals, [*arrivals[1:], until_ns], strict=True):
         before = None if path is None else path.state(arrival_ns)
         path = JointPath(message, PANDA.joint_names, arrival_ns, before)
@@ -137,21 +137,22 @@ def test_a_trajectory_leads_through_the_schedule_and_ends_at_rest(node: Recorder
     np.testing.assert_allclose(driven.send(step(0.01), steps(3, 0.01)), step(0.01), atol=1e-9)
     message = node.sent["joint_trajectory"][-1]
     assert tuple(message.joint_names) == PANDA.joint_names
-    assert stamp_to_ns(message.header.stamp) == driven.step_ns - 2 * CONTROL_NS
+    assert stamp_to_ns(message.header.stamp) == driven.step_ns - 3 * CONTROL_NS
     times_ns = [stamp_to_ns(point.time_from_start) for point in message.points]
     assert times_ns == [CONTROL_NS * index for index in range(len(times_ns))]
-    # Control points 0, 0, 0 | 0.01, 0.02, 0.03, 0.04 and then rest; knots are (before + 4 at + after) / 6.
+    # Control points 0, 0, 0, 0 | 0.01, 0.02, 0.03, 0.04 and then rest; knots are (before + 4 at + after) / 6.
     positions = np.array([point.positions for point in message.points])[:, 0]
-    np.testing.assert_allclose(positions[:6], [0.0, 0.0, 0.01 / 6.0, 0.01, 0.02, 0.03], atol=1e-9)
+    np.testing.assert_allclose(positions[1:7], [0.0, 0.0, 0.01 / 6.0, 0.01, 0.02, 0.03], atol=1e-9)
     velocities = np.array([point.velocities for point in message.points])[:, 0]
-    np.testing.assert_allclose(velocities[:6], [0.0, 0.0, 0.1, 0.2, 0.2, 0.2], atol=1e-9)
+    np.testing.assert_allclose(velocities[1:7], [0.0, 0.0, 0.1, 0.2, 0.2, 0.2], atol=1e-9)
     accelerations = np.array([point.accelerations for point in message.points])[:, 0]
-    np.testing.assert_allclose(accelerations[:6], [0.0, 0.0, 4.0, 0.0, 0.0, 0.0], atol=1e-9)
+    np.testing.assert_allclose(accelerations[1:7], [0.0, 0.0, 4.0, 0.0, 0.0, 0.0], atol=1e-9)
     last = message.points[-1]
     assert not np.any(last.velocities) and not np.any(last.accelerations)
 
 
-def test_what_is_sent_is_one_curve_within_all_limits(node: Recorder) -> None:
+@pytest.mark.parametrize("early_ms", [2, 10, 95])
+def test_what_is_sent_is_one_curve_within_all_limits(node: Recorder, early_ms: int) -> None:
     driven = Driven(make(node, "joint_trajectory"))
     driven.settle(np.zeros(7))
     rng, executed = np.random.default_rng(0), []
@@ -160,7 +161,7 @@ def test_what_is_sent_is_one_curve_within_all_limits(node: Recorder) -> None:
         late = index % 7 in (3, 5, 6)
         executed.append(driven.skip() if late else driven.send(action, ahead))
     driven.brake()
-    motion = followed(node.sent["joint_trajectory"][SETTLING_STEPS:], driven.step_ns + NS_PER_S)
+    motion = followed(node.sent["joint_trajectory"][SETTLING_STEPS:], driven.step_ns + NS_PER_S, early_ms * 1_000_000)
     use = LimitUse(LIMITS)
     assert not use.add(motion), use.report()
     assert use.largest["acceleration"] > 0.8, "and it uses them"
@@ -181,8 +182,8 @@ def test_after_a_skipped_step_the_next_message_goes_on_where_the_arm_went(node: 
     np.testing.assert_allclose(driven.skip(), step(0.01), atol=1e-9)
     np.testing.assert_allclose(driven.send(step(0.0), steps(1, 0.0)), step(0.0), atol=1e-9)
     before, after = sent[-2:]
-    # Two steps later: the first two points are the third and fourth of the message before.
-    for old, new in zip(before.points[2:4], after.points[:2], strict=True):
+    # Two steps later: the first three points are the third to fifth of the message before.
+    for old, new in zip(before.points[2:5], after.points[:3], strict=True):
         np.testing.assert_allclose(new.positions, old.positions, atol=1e-12)
         np.testing.assert_allclose(new.velocities, old.velocities, atol=1e-9)
         np.testing.assert_allclose(new.accelerations, old.accelerations, atol=1e-6)
@@ -211,9 +212,9 @@ def test_a_curve_begins_once_the_arm_can_be_at_its_start(node: Recorder) -> None
     start_ns = {stamp_to_ns(message.header.stamp) for message in sent}
     assert len(start_ns) == 1 and all(len(message.points) == 1 for message in sent)
     np.testing.assert_array_equal(sent[-1].points[0].positions, PANDA.home_rad)
-    # The first step that moves begins with a point that is no earlier.
+    # The first step that moves shapes the curve from a step later on.
     driven.send(step(0.01), steps(3, 0.01))
-    assert stamp_to_ns(sent[-1].header.stamp) == start_ns.pop()
+    assert driven.step_ns - CONTROL_NS == start_ns.pop() + CONTROL_NS
     while not output.brake(driven.step_ns, PANDA.home_rad):
         driven.step_ns += CONTROL_NS
     # The controller holds where the last message led, once that is over; the arm is 0.3 rad away. At the 15 rad/s2 of
@@ -284,9 +285,9 @@ def test_motions_of_the_hand_become_motions_of_the_joints(node: Recorder) -> Non
     driven = Driven(make(node, "joint_trajectory", "ee_delta"))
     driven.settle(np.array([*[0.0] * 6, np.nan]))
     done = [driven.send(hand_steps(1)[0], hand_steps(5)) for _ in range(10)]
-    # Ten steps are commanded; point 3 of a trajectory is where the newest one leads, point 3 + n n steps further.
+    # Ten steps are commanded; point 4 of a trajectory is where the newest one leads, point 4 + n n steps further.
     points = node.sent["joint_trajectory"][-1].points
-    for point, count in ((points[3], 10), (points[6], 13)):
+    for point, count in ((points[4], 10), (points[7], 13)):
         moved_m, turned_rad = moved_hand(point.positions)
         np.testing.assert_allclose(moved_m, [0.004 * count, 0.0, 0.0], atol=5e-4)
         assert turned_rad == pytest.approx(0.005 * count, abs=2e-3)

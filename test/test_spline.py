@@ -92,7 +92,7 @@ def test_a_curve_that_is_prolonged_goes_on_where_it_was() -> None:
         knots = curve.foresee(PANDA.home_rad + rng.uniform(-1.0, 1.0, (3, 7)))
         if newest is not None:
             for old, new in zip(newest, knots, strict=True):
-                np.testing.assert_allclose(new[:2], old[1:3], atol=1e-9)
+                np.testing.assert_allclose(new[:3], old[1:4], atol=1e-9)
         newest = knots
     assert not curve.standing
     np.testing.assert_allclose(newest.positions_rad[-1], curve.end_rad)

@@ -10,6 +10,9 @@ from lewm_ros.robot.spline import SHAPED_BEFORE, Knots, spline_knots
 
 Array = NDArray[np.float64]
 
+KNOTS_BEFORE = 2
+"""How many come before the one from which the newest command shapes the curve; they have passed when it is sent."""
+
 
 class CommandCurve:
     """Control points of a spline (see `spline`), one per command of a filter; before the first one the arm rests.
@@ -19,12 +22,12 @@ class CommandCurve:
         dt: time between commands, s.
 
     Attributes:
-        control_points_rad: the newest ones (5, J), of which the last shapes the curve from the middle one's knot on.
+        control_points_rad: the newest ones (6, J); the last shapes the curve from the knot of that SHAPED_BEFORE it on.
     """
 
     def __init__(self, safety: SafetyFilter, dt: float) -> None:
         self._filter, self._dt = safety, dt
-        self.control_points_rad = np.tile(safety.position_rad, (2 * SHAPED_BEFORE + 1, 1))
+        self.control_points_rad = np.tile(safety.position_rad, (1 + KNOTS_BEFORE + 1 + SHAPED_BEFORE, 1))
         self._following: list[Filtered] = []
 
     @property
@@ -46,7 +49,7 @@ class CommandCurve:
         """The curve as it goes on through targets (n, J) to a standstill, if nothing else is commanded.
 
         Returns:
-            its knots, a command apart, the first one SHAPED_BEFORE before that of the newest command's step.
+            its knots, a command apart; the one at index KNOTS_BEFORE is where the newest command begins to shape it.
         """
         self._following = self._filter.preview(targets_rad, scale)
         following = [command.position_rad for command in self._following]

@@ -22,7 +22,7 @@ from lewm_ros.nodes.qos import NEWEST, RELIABLE
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.robot.action_space import ActionSpace
 from lewm_ros.robot.arm_actions import ArmChannels
-from lewm_ros.robot.command_curve import CommandCurve
+from lewm_ros.robot.command_curve import KNOTS_BEFORE, CommandCurve
 from lewm_ros.robot.differential_ik import DifferentialIK, franka_ik
 from lewm_ros.robot.limits import JointLimits
 from lewm_ros.robot.safety import SafetyFilter
@@ -151,8 +151,8 @@ class CommandOutput(ABC):
         """Command the action of one control step, given those scheduled after it.
 
         Args:
-            step_ns: when the step begins. Steps follow one another; they are sent from `lead_steps` + 1 steps before it
-                to `latest_ns`, and skipped after that.
+            step_ns: when the step begins. Steps follow one another; they are sent at most `lead_steps` + 2 steps before
+                it, until `latest_ns`, and skipped after that.
             action: (dim,).
             ahead: (n, dim), scheduled after it; where the interface can, they are sent along.
             measured_rad: joint positions (J,).
@@ -259,7 +259,7 @@ class JointTrajectoryOutput(JointOutput):
 
     Commands are control points of a spline; see `lewm_ros.robot.spline`. The command of the control step from knot s to
     knot s + 1 is control point s + 1, which shapes the curve from knot s - 1 on, so it must arrive before that. Its
-    message begins at knot s - 2, which has passed: a controller that finds the first point in its past takes the
+    message begins at knot s - 3, which has passed: a controller that finds the first point in its past takes the
     segment that it is in from the message, which is the one that it is in already. (If all points were still ahead, it
     would go to the first one from where it is, by default as measured, and leave the curve.) The message goes on
     through the schedule to a standstill, so that the arm stops if no other comes.
@@ -328,7 +328,7 @@ class JointTrajectoryOutput(JointOutput):
     def _settles(self, step_ns: int) -> bool:
         """Whether the step's command would shape the curve before it begins.
 
-        That is a step after the arm is at its start, since messages begin a step before what they shape.
+        That is a step after the arm is at its start, since the controller is a step before what a message shapes.
         """
         shaped_ns = step_ns - self.lead_steps * self._control_ns
         if self._start_ns is None:
@@ -343,7 +343,7 @@ class JointTrajectoryOutput(JointOutput):
             JointTrajectoryPoint(positions=p.tolist(), velocities=v.tolist(), accelerations=a.tolist())
             for p, v, a in rows
         ]
-        first_ns = step_ns - SHAPED_BEFORE * self._control_ns
+        first_ns = step_ns - (self.lead_steps + KNOTS_BEFORE) * self._control_ns
         self._end_ns = first_ns + (len(points) - 1) * self._control_ns
         self._send(self._trajectory(_header(first_ns), points))
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lewm_ros.robot.command_curve import CommandCurve
+from lewm_ros.robot.command_curve import KNOTS_BEFORE, CommandCurve
 from lewm_ros.robot.interpolation import MotionPoint, motion_along, polynomial_between
 from lewm_ros.robot.kinematics import franka_kinematics
 from lewm_ros.robot.limit_use import LimitUse
@@ -190,11 +190,11 @@ class RandomArm:
             elapsed_s.append(time.perf_counter() - started_s)
             sent.append(done.position_rad)
             curve.append()
-            segments.append(np.array(spline_knots(curve.control_points_rad, 1.0 / self.control_hz))[:, 1:])
+            segments.append(np.array(spline_knots(curve.control_points_rad, 1.0 / self.control_hz))[:, -2:])
             if self._generator.random() < SILENCES_PER_S / self.control_hz:
                 steps = round(self._generator.uniform(0.0, LONGEST_SILENCE_S) * self.control_hz)
                 knots = curve.foresee(np.array([target := self._target(target) for _ in range(5)]), scale)
-                foreseen = np.array(knots)[:, 2 : 3 + steps]
+                foreseen = np.array(knots)[:, KNOTS_BEFORE + 1 : KNOTS_BEFORE + 2 + steps]
         return np.array(sent), np.stack(segments, axis=1).transpose(2, 0, 1, 3)
 
     def _target(self, target: Array) -> Array:
