@@ -14,7 +14,7 @@ from lewm_ros.config import GapConfig, ProposalConfig, ProposalTrainConfig
 from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from lewm_ros.model.gap import FrameGap
 from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
-from lewm_ros.planning.costs import Candidates, compose
+from lewm_ros.planning.costs import Candidates, WeightedDistances, compose
 from lewm_training.data import EpisodeDataset
 from lewm_training.judge.embeddings import embed_flat
 from lewm_training.learn.proposal import _expectile_loss, train_proposal
@@ -44,7 +44,7 @@ def test_its_cost_is_the_square_of_the_blocks() -> None:
     states = torch.randn(1, 3, 2, 16)
     candidates = Candidates(torch.zeros(1, 3, 10, 7), torch.zeros(7), states, goal)
     config = PlannerConfig(latent_weight=0.0, gap_weight=2.0)
-    residuals = compose(config, None, gap.displacement, None)(candidates)
+    residuals = compose(config, WeightedDistances.of(config, None, gap.displacement), None)(candidates)
     torch.testing.assert_close(residuals.square().sum(-1), 2.0 * gap(states[:, :, -1], goal).square())
 
 

@@ -202,6 +202,64 @@ def test_a_proposal_starts_the_search() -> None:
     assert loop.decide(0, torch.linspace(-2.0, 2.0, 7)[None]).cost == pytest.approx(0.0, abs=1e-6)
 
 
+class Lines:
+    """A proposal for `Walk`: the way is five steps times the difference, and nothing has to be guessed."""
+
+    deltas = list(range(7))
+
+    def way(self, z: Tensor, goal: Tensor) -> Tensor:
+        return 5.0 * (goal - z)
+
+    def displacement(self, z: Tensor, goal: Tensor) -> Tensor:
+        return latent_displacement(z, goal)
+
+    def __call__(self, z: Tensor, goal: Tensor, blocks_left: Tensor) -> Tensor:
+        return torch.zeros(len(z), SPACE.block_dim)
+
+
+HOMING = replace(SEARCH, homing_cost=1.0, homing_rate=0.1)
+
+
+def test_near_the_goal_a_share_of_the_way_left_is_gone_in_every_step() -> None:
+    loop = RecedingHorizonPlanner(ToyCheckpoint(Walk(), SPACE, Lines()), HOMING)
+    loop.observe(0, torch.zeros(1, 7))
+    loop.timeline.schedule(0, SPACE.denormalise(np.full((1, 35), 0.5))[0])
+    # The goal is 0.4 away, that is a way of 2 (z-scored, summed over steps). The step under way goes 0.5 of it; of the
+    # 1.5 left, 0.15 go in the next step and 0.135 in the one after.
+    decision = loop.decide(0, torch.full((1, 7), 0.4), free_ns=DT_NS)
+    scored = SPACE.normalise(decision.actions.reshape(-1, 5, 7)).reshape(-1, 7)
+    np.testing.assert_allclose(scored[:3, 0], [0.5, 0.15, 0.135], rtol=1e-4)
+
+
+def test_a_biased_model_does_not_keep_the_robot_from_the_goal() -> None:
+    class Drifting(Walk):
+        """Believes that everything drifts by 0.3 in a block."""
+
+        def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
+            imagine = super().start(z, past_actions)
+            return lambda plans: imagine(plans) + 0.3 * torch.arange(1, plans.shape[2] + 1)[:, None, None]
+
+    ends = []
+    for config in (replace(HOMING, homing_cost=0.0, running_weight=3.0, solver="gauss_newton"), HOMING):
+        loop, place = RecedingHorizonPlanner(ToyCheckpoint(Drifting(), SPACE, Lines()), config), torch.zeros(1, 7)
+        for now_ns in range(0, 60 * DT_NS, DT_NS):
+            loop.observe(now_ns, place)
+            loop.adopt(loop.decide(now_ns, torch.full((1, 7), 0.8), free_ns=now_ns + 2 * DT_NS))
+            place = place + moved_by(np.tile(loop.timeline.read(now_ns, 1), (5, 1))) / 5
+        ends.append(float((place - 0.8).abs().max()))
+    assert ends[1] < 0.02 < 0.1 < ends[0]
+
+
+def test_homing_ends_when_the_robot_is_far_again() -> None:
+    loop = RecedingHorizonPlanner(ToyCheckpoint(Walk(), SPACE, Lines()), HOMING)
+    # The cost of being somewhere is the squared distance: homing begins below 1 and ends above 2.
+    for number, (distance, iterations) in enumerate([(1.2, 8), (0.9, 0), (1.2, 0), (1.5, 8), (1.2, 8)]):
+        loop.observe(number * DT_NS, torch.zeros(1, 7))
+        decision = loop.decide(number * DT_NS, torch.full((1, 7), distance))
+        assert decision.iterations == iterations, distance
+        assert decision.status == FOUND
+
+
 def test_plans_stay_where_the_training_data_was() -> None:
     edge = 0.02
     space = replace(SPACE, known_low=(-edge,) * 7, known_high=(edge,) * 7)

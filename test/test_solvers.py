@@ -11,7 +11,15 @@ from torch import Tensor
 
 from lewm_ros.config import ConfigError, from_mapping, meanings
 from lewm_ros.planning import PlannerConfig
-from lewm_ros.planning.costs import Candidates, GoalDistance, LimitMargin, Smoothness, compose, latent_displacement
+from lewm_ros.planning.costs import (
+    Candidates,
+    GoalDistance,
+    LimitMargin,
+    Smoothness,
+    WeightedDistances,
+    compose,
+    latent_displacement,
+)
 from lewm_ros.planning.sampling import coloured
 from lewm_ros.planning.solver import Deadline, Plan, Residuals, SearchSpace, total
 from lewm_ros.planning.solvers import SOLVERS, make_solver
@@ -173,6 +181,7 @@ def test_cost_terms_by_hand() -> None:
 def test_terms_add_up_by_weight() -> None:
     plan = candidates(torch.tensor([1.0, 1.0, 3.0]), torch.tensor([3.0, 1.0]))
     config = PlannerConfig(latent_weight=2.0, smoothness_weight=3.0)
-    assert total(compose(config, None, None, None)(plan)).item() == pytest.approx(2.0 * 1.0 + 3.0 * 5.0 / 3)
+    distances = WeightedDistances.of(config, None, None)
+    assert total(compose(config, distances, None)(plan)).item() == pytest.approx(2.0 * 1.0 + 3.0 * 5.0 / 3)
     with pytest.raises(ValueError, match="no distance to the goal"):
-        compose(PlannerConfig(latent_weight=0.0, map_weight=1.0), None, None, None)
+        WeightedDistances.of(PlannerConfig(latent_weight=0.0, map_weight=1.0), None, None)

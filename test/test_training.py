@@ -18,6 +18,7 @@ from lewm_ros.config import (
     InputsConfig,
     ProposalConfig,
     ProposalTrainConfig,
+    ReadoutConfig,
     TrainConfig,
     load,
     to_mapping,
@@ -90,6 +91,38 @@ def test_an_average_of_the_weights_is_validated_and_written_if_asked_for(dataset
     trainer._train_epoch()
     for name, value in trainer.evaluated.named_parameters():
         torch.testing.assert_close(value, 0.5 * first[name] + 0.5 * dict(trainer.model.named_parameters())[name])
+
+
+def test_a_readout_makes_the_state_tell_what_it_asks_for(dataset_path: Path, tmp_path: Path) -> None:
+    sizes = {"steps_per_epoch": 40, "epochs": 2, "learning_rate": 3e-3}
+    read = ReadoutConfig("proprio", weight=1.0)
+    trainer = toy_trainer(dataset_path, tmp_path / "run", readouts=(read,), **sizes)
+    checkpoint = trainer.run()
+    # One of seven joints moves, so that knowing nothing costs 1 / 7.
+    assert trainer.folder.history()[-1]["train/readout/proprio"] < 0.75 / 7
+    assert not any("readout" in name for name in checkpoint.model.state_dict()), "heads are for training only"
+    with pytest.raises(DatasetError, match=r"has no numbers 'torque' to read out; it has .*proprio"):
+        toy_trainer(dataset_path, tmp_path / "other", readouts=(ReadoutConfig("torque"),))
+
+
+def test_a_run_with_readouts_goes_on_to_the_same_weights(dataset_path: Path, tmp_path: Path) -> None:
+    readouts = (ReadoutConfig("proprio"),)
+    toy_trainer(dataset_path, tmp_path / "whole", readouts=readouts).run()
+    toy_trainer(dataset_path, tmp_path / "parts", readouts=readouts).run(until=1)
+    toy_trainer(dataset_path, tmp_path / "parts", readouts=readouts).run()
+    assert_same_state(state_of(tmp_path / "whole"), state_of(tmp_path / "parts"))
+
+
+def test_a_run_begins_with_the_weights_of_a_checkpoint(
+    dataset_path: Path, checkpoint_path: Path, tmp_path: Path
+) -> None:
+    trainer = toy_trainer(dataset_path, tmp_path, start_checkpoint=str(checkpoint_path))
+    begun = load_checkpoint(checkpoint_path).model.state_dict()
+    for name, weight in trainer.model.state_dict().items():
+        assert torch.equal(weight, begun[name]), name
+    other = replace(small_model_config(), embedding_dim=8)
+    with pytest.raises(ConfigError, match="start_checkpoint: its weights do not fit this recipe: size mismatch"):
+        toy_trainer(dataset_path, tmp_path, start_checkpoint=str(checkpoint_path), model=other)
 
 
 @pytest.mark.parametrize("stem_channels", [(), (8, 16)], ids=["linear patches", "stem"])

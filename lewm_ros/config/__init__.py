@@ -16,7 +16,7 @@ from lewm_ros.config.mapping import (
 )
 from lewm_ros.config.model import EncoderConfig, GapConfig, ModelConfig, PredictorConfig, ProposalConfig
 from lewm_ros.config.setting import Meaning, check_settings, meanings, setting
-from lewm_ros.config.training import InputsConfig, ProposalTrainConfig, SIGRegConfig, TrainConfig
+from lewm_ros.config.training import InputsConfig, ProposalTrainConfig, ReadoutConfig, SIGRegConfig, TrainConfig
 
 __all__ = [
     "ConfigError",
@@ -28,6 +28,7 @@ __all__ = [
     "PredictorConfig",
     "ProposalConfig",
     "ProposalTrainConfig",
+    "ReadoutConfig",
     "SIGRegConfig",
     "TrainConfig",
     "UserError",

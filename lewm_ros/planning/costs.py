@@ -132,35 +132,52 @@ class WeightedTerms:
         return torch.cat([weight**0.5 * term(candidates) for weight, term in self.terms], dim=-1)
 
 
-def compose(
-    config: CostSettings,
-    map_displacement: Displacement | None,
-    gap: Displacement | None,
-    edges: tuple[Tensor, Tensor] | None,
-) -> WeightedTerms:
-    """The cost that a configuration asks for; terms of weight 0 are left out.
+@dataclass(frozen=True)
+class WeightedDistances:
+    """Distances to the goal, each with its weight."""
+
+    distances: tuple[tuple[float, Displacement], ...]
+
+    @classmethod
+    def of(
+        cls, config: CostSettings, map_displacement: Displacement | None, gap: Displacement | None
+    ) -> WeightedDistances:
+        """Those that a configuration asks for; those of weight 0 are left out.
+
+        Args:
+            config: the weights.
+            map_displacement: on the proposal's map, if there is a proposal.
+            gap: whose square is the learned number of blocks to the goal, if the checkpoint has it.
+
+        Raises:
+            ValueError: nothing would pull towards the goal.
+        """
+        known = (
+            (config.latent_weight, latent_displacement),
+            (config.map_weight, map_displacement),
+            (config.gap_weight, gap),
+        )
+        distances = tuple((weight, each) for weight, each in known if weight > 0.0 and each is not None)
+        if not distances:
+            raise ValueError("planner: no distance to the goal has a weight above 0; set latent_weight")
+        return cls(distances)
+
+    def __call__(self, z: Tensor, goal: Tensor) -> Tensor:
+        """How far a state (Z,) is from a goal (Z,): a scalar."""
+        return torch.stack([weight * each(z, goal).square().sum() for weight, each in self.distances]).sum()
+
+
+def compose(config: CostSettings, distances: WeightedDistances, edges: tuple[Tensor, Tensor] | None) -> WeightedTerms:
+    """The cost of plans that a configuration asks for; terms of weight 0 are left out.
 
     Args:
         config: the weights.
-        map_displacement: on the proposal's map, if there is a proposal.
-        gap: whose square is the learned number of blocks to the goal, if the checkpoint has it.
+        distances: to the goal.
         edges: lowest and highest known positions of the delta channels (dim,), if there are such.
-
-    Raises:
-        ValueError: nothing would pull towards the goal.
     """
-    distances = (
-        (config.latent_weight, latent_displacement),
-        (config.map_weight, map_displacement),
-        (config.gap_weight, gap),
-    )
     terms: list[tuple[float, CostTerm]] = [
-        (weight, GoalDistance(displacement, config.running_weight))
-        for weight, displacement in distances
-        if weight > 0.0 and displacement is not None
+        (weight, GoalDistance(displacement, config.running_weight)) for weight, displacement in distances.distances
     ]
-    if not terms:
-        raise ValueError("planner: no distance to the goal has a weight above 0; set latent_weight")
     if config.smoothness_weight > 0.0:
         terms.append((config.smoothness_weight, Smoothness()))
     if config.limit_weight > 0.0 and edges is not None:

@@ -21,6 +21,9 @@ Array = NDArray[np.float64]
 
 FOUND, OUT_OF_TIME, NOT_FINITE = "found", "out of time", "no finite cost"
 
+HOMING_HYSTERESIS = 2.0
+"""By how much the cost of being somewhere may rise above that at which homing begins before it ends."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -96,6 +99,7 @@ class RecedingHorizonPlanner:
         self.timeline.begin(newest)
         self._states: dict[int, Tensor] = {}
         self._decided: History | None = None
+        self._homing = False
 
     @torch.no_grad()
     def observe(self, stamp_ns: int, state: Tensor) -> PredictionError | None:
@@ -146,13 +150,14 @@ class RecedingHorizonPlanner:
         deadline = Deadline.after(time.perf_counter(), self.config.deadline_ms)
         free_ns = stamp_ns if free_ns is None else free_ns
         history, problem = self._problem(stamp_ns, goal, positions, free_ns)
-        found = self._solve(problem, deadline)
+        self._homing = self._is_near(problem)
+        found = self._search.home(problem) if self._homing else self._solve(problem, deadline)
         self._decided = history
         cost = float(found.cost)
         if np.isfinite(cost):
             status, actions = FOUND, self._in_units(found.blocks)
         else:
-            status = OUT_OF_TIME if found.iterations == 0 else NOT_FINITE
+            status = OUT_OF_TIME if not self._homing and found.iterations == 0 else NOT_FINITE
             actions = self.timeline.read(stamp_ns, self._steps)
         return Decision(stamp_ns, free_ns, actions, cost, status, self._in_units(found.elites), found.iterations)
 
@@ -219,6 +224,11 @@ class RecedingHorizonPlanner:
         known[deltas] = positions[deltas]
         return self._tensor(known)
 
+    def _is_near(self, problem: PlanningProblem) -> bool:
+        """Whether to home in: once near the goal, until the robot is twice as far from it."""
+        near = self.config.homing_cost * (HOMING_HYSTERESIS if self._homing else 1.0)
+        return near > 0.0 and self._search.can_home and self._search.distance(problem) < near
+
     def _solve(self, problem: PlanningProblem, deadline: Deadline) -> Found:
         may_end_early = self.config.agreement_std > 0.0 or self.config.deadline_ms < PlannerConfig.deadline_ms
         if self.device.type != "cuda" or may_end_early or self.config.solver == "gradient":
@@ -241,7 +251,7 @@ class RecedingHorizonPlanner:
     def _in_units(self, blocks: Tensor) -> Array:
         """z-scored blocks (..., n, A) -> actions (..., n * action_block, dim)."""
         actions = self.action_space.denormalise(blocks.double().cpu().numpy())
-        return actions.reshape(*actions.shape[:-3], -1, self.action_space.dim)
+        return actions.reshape(*actions.shape[:-3], self._steps, self.action_space.dim)
 
     def _tensor(self, array: Array) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float32, device=self.device)

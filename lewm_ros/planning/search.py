@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lewm_ros.planning.costs import Candidates, compose
-from lewm_ros.planning.solver import Deadline, SearchSpace
+from lewm_ros.planning.costs import Candidates, WeightedDistances, compose
+from lewm_ros.planning.homing import Map, home_in
+from lewm_ros.planning.solver import Deadline, Residuals, SearchSpace, total
 from lewm_ros.planning.solvers import PlannerConfig, make_solver
 from lewm_ros.robot.action_space import ActionSpace
 
@@ -32,10 +33,8 @@ class WorldModel(Protocol):
         ...
 
 
-class Proposer(Protocol):
+class Proposer(Map, Protocol):
     """A learned guess of the next action block, and the map that it is read from. Z: a goal's tokens side by side."""
-
-    deltas: list[int]
 
     def displacement(self, z: Tensor, goal: Tensor) -> Tensor:
         """(..., Z), (Z,) -> from the goal to the state on the map (..., R)."""
@@ -137,24 +136,18 @@ class Search:
         self._goal_tokens = None if whole else torch.tensor(checkpoint.goal_tokens, device=device)
         self._arrivals = torch.tensor(PROPOSED_ARRIVALS, device=device)
         self._solver = make_solver(config, SearchSpace(self._low, self._high, self._block, config.knots_per_block))
-        self._residuals = compose(
+        self._map = proposal if proposal and proposal.deltas else None
+        self._distances = WeightedDistances.of(
             config,
-            proposal.displacement if proposal and proposal.deltas else None,
+            self._map.displacement if self._map else None,
             checkpoint.gap.displacement if checkpoint.gap else None,
-            self._edges,
         )
+        self._terms = compose(config, self._distances, self._edges)
 
     def __call__(self, problem: PlanningProblem, generator: torch.Generator, deadline: Deadline) -> Found:
         """Search what is not committed."""
         z, past, goal = problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0), problem.goal.flatten()
-        imagine = self._model.start(z, past)
-        before = self._per_step(problem.past_actions)[-1] if len(problem.past_actions) else self._rest
-
-        def residuals(plans: Tensor) -> Tensor:
-            plans, positions = self._feasible(plans, problem)
-            reached = self._as_goal(imagine(plans))
-            return self._residuals(Candidates(self._per_step(plans), before, reached, goal, positions))
-
+        residuals = self._residuals(problem)
         starts = self._continued(problem)[None, None]  # (1, 1, T, A)
         if self._proposal is not None and deadline.allows_step():
             starts = torch.cat([starts, self._propose(problem, z, past, goal).unsqueeze(0)], dim=1)
@@ -162,6 +155,35 @@ class Search:
         plans = torch.cat([plan.blocks.unsqueeze(1), plan.elites], dim=1)
         feasible = self._feasible(plans, problem)[0][0]
         return Found(feasible[0], plan.cost[0], feasible[1:], plan.iterations)
+
+    def distance(self, problem: PlanningProblem) -> float:
+        """The cost of being where the robot is."""
+        return float(self._distances(self._as_goal(problem.z[-1]), problem.goal.flatten()))
+
+    @property
+    def can_home(self) -> bool:
+        """Whether there is a map to home in by."""
+        return self._map is not None
+
+    def home(self, problem: PlanningProblem) -> Found:
+        """The plan that homes in; see `homing`."""
+        seen, scheduled = self._as_goal(problem.z[-1]), self._per_step(problem.start)
+        steps = home_in(self._map, seen, problem.goal.flatten(), scheduled, problem.free, self._config.homing_rate)
+        bounded = steps.reshape_as(problem.start).clamp(self._low, self._high)[None, None]
+        cost = total(self._residuals(problem)(bounded))[0, 0]
+        return Found(self._feasible(bounded, problem)[0][0, 0], cost, bounded[0, :0], 0)
+
+    def _residuals(self, problem: PlanningProblem) -> Residuals:
+        """What plans (B, S, T, A) leave to be wished for (B, S, R)."""
+        imagine, goal = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0)), problem.goal
+        before = self._per_step(problem.past_actions)[-1] if len(problem.past_actions) else self._rest
+
+        def residuals(plans: Tensor) -> Tensor:
+            plans, positions = self._feasible(plans, problem)
+            reached = self._as_goal(imagine(plans))
+            return self._terms(Candidates(self._per_step(plans), before, reached, goal.flatten(), positions))
+
+        return residuals
 
     def follow(self, z: Tensor, past_actions: Tensor, blocks: Tensor) -> Tensor:
         """The states (T, K, D) predicted for the ends of z-scored blocks (T, A) after states (H, K, D)."""

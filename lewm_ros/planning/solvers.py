@@ -8,6 +8,7 @@ from lewm_ros.config import setting
 from lewm_ros.planning.costs import CostSettings
 from lewm_ros.planning.gauss_newton import GaussNewton
 from lewm_ros.planning.gradient import Gradient, GradientSettings
+from lewm_ros.planning.homing import HomingSettings
 from lewm_ros.planning.sampling import CEM, ICEM, MPPI, ICEMSettings, MPPISettings, RandomShooting
 from lewm_ros.planning.solver import SearchSpace, Solver
 
@@ -22,7 +23,7 @@ SOLVERS = {
 
 
 @dataclass(frozen=True)
-class PlannerConfig(CostSettings, GradientSettings, MPPISettings, ICEMSettings):
+class PlannerConfig(CostSettings, HomingSettings, GradientSettings, MPPISettings, ICEMSettings):
     """The search in latent space. One plan covers `horizon` blocks beyond the one that is being executed.
 
     It holds the settings of the cost and of every solver, of which those of `solver` count. Every solver works in
