@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -205,7 +206,7 @@ def test_a_proposal_starts_the_search() -> None:
 class Lines:
     """A proposal for `Walk`: the way is five steps times the difference, and nothing has to be guessed."""
 
-    deltas = list(range(7))
+    deltas: ClassVar = list(range(7))
 
     def way(self, z: Tensor, goal: Tensor) -> Tensor:
         return 5.0 * (goal - z)
