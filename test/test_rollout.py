@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import SMALL_PATCH, random_model, small_model_config, stirred
-from torch import Tensor
 
 from lewm_ros.config import EncoderConfig, PredictorConfig
 from lewm_ros.model import LeWorldModel, Rollout, rollout
 from lewm_ros.observation.input_spec import CameraSpec, InputSpec, VectorSpec
-from lewm_ros.planning.static_call import StaticCall
 
 CAMERAS = tuple(CameraSpec(name, 32) for name in ("scene", "wrist"))
 JOINTS = VectorSpec("proprio", ("a", "b", "c"), (0.0,) * 3, (1.0,) * 3)
@@ -71,22 +69,3 @@ def test_gradients_reach_the_plans(state: str) -> None:
     (fast,) = torch.autograd.grad(Rollout(model).start(z, past)(plans)[..., ::3].square().sum(), plans)
     (reference,) = torch.autograd.grad(model.rollout(z, past, plans)[..., ::3].square().sum(), plans)
     torch.testing.assert_close(fast, reference, atol=1e-4, rtol=1e-3)
-
-
-@dataclass(frozen=True)
-class Pair:
-    left: Tensor
-    right: Tensor | None = None
-
-
-def test_a_static_call_keeps_inputs_and_results_apart() -> None:
-    def double(pair: Pair) -> Pair:
-        return Pair(pair.left.mul_(2.0), pair.left)  # changes its input in place, as a graph may
-
-    call = StaticCall(double, torch.Generator())
-    mine = torch.tensor([1.0])
-    first = call(Pair(mine))
-    second = call(Pair(torch.tensor([5.0])))
-    assert (mine, first.left, second.left) == (1.0, 2.0, 10.0)
-    with pytest.raises(ValueError, match=r"left: has shape \(2,\), was captured with \(1,\)"):
-        call(Pair(torch.ones(2)))

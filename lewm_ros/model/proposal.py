@@ -28,6 +28,7 @@ class Proposal(nn.Module):
     """
 
     scale: Tensor
+    _order: Tensor
 
     def __init__(self, config: ProposalConfig, state_dim: int, space: ActionSpace) -> None:
         super().__init__()
@@ -36,6 +37,9 @@ class Proposal(nn.Module):
         self.map = mlp(state_dim, config, len(self._deltas)) if self._deltas else None
         self.others = mlp(2 * state_dim, config, len(self._others)) if self._others else None
         self.register_buffer("scale", torch.ones(len(self._deltas)))
+        # Where guesses go: from channels in the order deltas, others to that of an action.
+        order = torch.tensor([*self._deltas, *self._others]).argsort()
+        self.register_buffer("_order", order, persistent=False)
 
     @property
     def deltas(self) -> list[int]:
@@ -56,11 +60,12 @@ class Proposal(nn.Module):
 
     def forward(self, z: Tensor, goal: Tensor, blocks_left: Tensor) -> Tensor:
         """States (..., Z), goals (..., Z), blocks left (...,) -> z-scored blocks (..., A), one even step each."""
-        step = z.new_zeros(*z.shape[:-1], len(self._deltas) + len(self._others))
+        guesses = []
         if self._deltas:
-            step[..., self._deltas] = self.way(z, goal) / (blocks_left * self.action_block).unsqueeze(-1)
+            guesses.append(self.way(z, goal) / (blocks_left * self.action_block).unsqueeze(-1))
         if self._others:
-            step[..., self._others] = self.other(z, goal)
+            guesses.append(self.other(z, goal))
+        step = torch.cat(guesses, dim=-1).index_select(-1, self._order)
         return step.repeat(*[1] * (step.ndim - 1), self.action_block)
 
 

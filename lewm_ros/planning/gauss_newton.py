@@ -62,5 +62,6 @@ class GaussNewton:
         curvature = jacobian @ jacobian.transpose(1, 2)  # (B, N, N)
         scale = curvature.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-9)
         damping = (scale.unsqueeze(1) * self._dampings)[..., None, None] * torch.eye(x.shape[1], device=x.device)
-        step = torch.linalg.solve(curvature.unsqueeze(1) + damping, -gradient[:, None, :, None]).squeeze(3)
-        return space.clamp((x.unsqueeze(1) + step).unflatten(2, knots.shape[1:]))
+        # `solve` looks at the result's validity, for which a CUDA graph cannot wait; damped, the matrix is regular.
+        step, _ = torch.linalg.solve_ex(curvature.unsqueeze(1) + damping, -gradient[:, None, :, None])
+        return space.clamp((x.unsqueeze(1) + step.squeeze(3)).unflatten(2, knots.shape[1:]))

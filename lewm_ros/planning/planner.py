@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from lewm_ros.planning.static_call import StaticCall
 from lewm_ros.planning.surprise import PredictionError
 
 Array = NDArray[np.float64]
+
+LOG = logging.getLogger(__name__)
 
 FOUND, OUT_OF_TIME, NOT_FINITE = "found", "out of time", "no finite cost"
 
@@ -67,8 +70,7 @@ class RecedingHorizonPlanner:
     One thread may observe and decide while another reads and records the timeline.
 
     Args:
-        checkpoint: the model, and what plans with it must know. On CUDA the whole search is captured in a graph, unless
-            it may end early.
+        checkpoint: the model, and what plans with it must know.
         config: solver, cost and sizes of the search.
         seed: of the sampling.
 
@@ -86,8 +88,51 @@ class RecedingHorizonPlanner:
         self._history, self._state_shape, self._seed = checkpoint.history, checkpoint.state_shape, seed
         self._goal_shape = (len(checkpoint.goal_tokens), checkpoint.state_shape[1])
         self._generator = torch.Generator(self.device)
-        self._captured: dict[tuple[int, bool], StaticCall] = {}
+        may_end_early = config.agreement_std > 0.0 or config.deadline_ms < PlannerConfig.deadline_ms
+        self._capturable = not may_end_early and config.solver != "gradient"
+        self._captured: dict[tuple[int, bool], StaticCall[PlanningProblem, Found]] = {}
         self.reset()
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Plan once for every shape that a problem can have, so that the first plan in motion is as fast as the others.
+
+        On CUDA the searches are captured; if that fails, there is one warning, and they run as they are.
+        """
+        captures = self.device.type == "cuda" and self._capturable
+        for frames in range(1, self._history + 1):
+            for known in (False, True):
+                problem = self._blank(frames, known)
+                self._search(problem, self._generator, Deadline())
+                if captures:
+                    captures = self._capture(problem)
+        self.reset()
+
+    def _capture(self, problem: PlanningProblem) -> bool:
+        """Capture the search for problems of this shape; returns whether it could be."""
+        call = StaticCall(lambda inputs: self._search(inputs, self._generator, Deadline()), self._generator, problem)
+        try:
+            call.capture()
+        except RuntimeError as error:
+            LOG.warning(
+                "the search cannot be captured in a CUDA graph and runs as it is: %s", str(error).splitlines()[0]
+            )
+            self._captured.clear()
+            return False
+        self._captured[len(problem.z), problem.positions is not None] = call
+        return True
+
+    def _blank(self, frames: int, positions: bool) -> PlanningProblem:
+        """A problem in which so many frames, and perhaps the positions, are known, and nothing is to be done."""
+        dim, block_dim = self.action_space.dim, self.action_space.block_dim
+        return PlanningProblem(
+            z=torch.zeros(frames, *self._state_shape, device=self.device),
+            past_actions=torch.zeros(frames - 1, block_dim, device=self.device),
+            goal=torch.zeros(self._goal_shape, device=self.device),
+            start=torch.zeros(self.config.horizon, block_dim, device=self.device),
+            free=torch.ones(self._steps, dtype=torch.bool, device=self.device),
+            positions=torch.zeros(dim, device=self.device) if positions else None,
+        )
 
     def reset(self, newest: Array | None = None) -> None:
         """Forget history and schedule: the robot stands still.
@@ -230,15 +275,8 @@ class RecedingHorizonPlanner:
         return near > 0.0 and self._search.can_home and self._search.distance(problem) < near
 
     def _solve(self, problem: PlanningProblem, deadline: Deadline) -> Found:
-        may_end_early = self.config.agreement_std > 0.0 or self.config.deadline_ms < PlannerConfig.deadline_ms
-        if self.device.type != "cuda" or may_end_early or self.config.solver == "gradient":
-            return self._search(problem, self._generator, deadline)
-        shape = (len(problem.z), problem.positions is not None)
-        if shape not in self._captured:
-            self._captured[shape] = StaticCall(
-                lambda inputs: self._search(inputs, self._generator, Deadline()), self._generator
-            )
-        return self._captured[shape](problem)
+        captured = self._captured.get((len(problem.z), problem.positions is not None))
+        return captured(problem) if captured else self._search(problem, self._generator, deadline)
 
     def _blocks(self, start_ns: int, blocks: int) -> Tensor:
         """The z-scored blocks (blocks, A) of what was executed or is scheduled from a time on."""

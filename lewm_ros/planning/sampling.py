@@ -70,7 +70,7 @@ class RandomShooting:
         finished = 0
         while finished < config.iterations and deadline.allows_step():
             noise = self.noise(self.population(finished), mean, generator)
-            noise[:, 0] = 0.0
+            noise[:, 0].zero_()
             candidates = space.clamp(mean.unsqueeze(1) + std.unsqueeze(1) * noise)  # (B, S, T, knots, dim)
             candidates = self.carry(candidates, elites)
             costs = space.score(residuals, candidates)

@@ -16,40 +16,44 @@ WARM_UPS = 3
 
 
 class StaticCall(Generic[I, O]):
-    """Calls `function` on inputs of fixed shapes; on CUDA it is captured in a graph once, then only replayed.
+    """Calls `function` on inputs of fixed shapes; where it was captured in a CUDA graph, that is only replayed.
 
-    Inputs are copied to fixed places and results are copied out, so that callers may keep and change both. On the CPU
-    the same copies are made and the function runs as it is.
+    Inputs are copied to fixed places and results are copied out, so that callers may keep and change both. Where
+    nothing was captured the same copies are made and the function runs as it is.
 
     Args:
-        function: from a dataclass of tensors (or None) to another dataclass. While it is captured it must not look at
-            the tensors' values, such as in `if cost < best`.
+        function: from a dataclass of tensors (or None) to another dataclass. It must not look at the tensors' values,
+            such as in `if cost < best`, nor bring tensors from the host: a graph can do neither.
         generator: the random numbers that the function draws; every replay goes on where the last one ended.
+        inputs: of the shapes that all others will have.
     """
 
-    def __init__(self, function: Callable[[I], O], generator: torch.Generator) -> None:
+    def __init__(self, function: Callable[[I], O], generator: torch.Generator, inputs: I) -> None:
         self._function, self._generator = function, generator
-        self._inputs: I | None = None
+        self._inputs = _map(torch.clone, inputs)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._outputs: O | None = None
 
     def __call__(self, inputs: I) -> O:
-        """The function's result for `inputs`, whose shapes must be those of the first call.
+        """The function's result for `inputs`.
 
         Raises:
-            ValueError: they are not.
+            ValueError: they have other shapes.
         """
-        if self._inputs is None:
-            self._inputs = _map(torch.clone, inputs)
-            if self._generator.device.type == "cuda":
-                self._capture()
         _copy(inputs, self._inputs)
         if self._graph is None:
             return _map(torch.clone, self._function(self._inputs))
         self._graph.replay()
         return _map(torch.clone, self._outputs)
 
-    def _capture(self) -> None:
+    def capture(self) -> None:
+        """Capture the function in a CUDA graph. That takes a few calls: do it before time matters.
+
+        Raises:
+            RuntimeError: it cannot be captured; calls run the function as it is.
+        """
+        if self._generator.device.type != "cuda":
+            raise RuntimeError(f"{self._generator.device} has no graphs")
         state = self._generator.get_state()
         side = torch.cuda.Stream(self._generator.device)
         side.wait_stream(torch.cuda.current_stream(self._generator.device))
