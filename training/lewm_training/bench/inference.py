@@ -28,11 +28,12 @@ def bench_inference(checkpoint: Checkpoint, config: PlannerConfig, repeats: int,
     device, history, rng = checkpoint.device, checkpoint.history, np.random.default_rng(seed)
     observations = [_random_observation(checkpoint.inputs, rng) for _ in range(history)]
     planner = RecedingHorizonPlanner(checkpoint, config, seed)
-    for block, observation in enumerate(observations):
-        planner.observe(block, checkpoint.encode(observation))
+    stamps_ns = [block * checkpoint.action_space.action_block * planner.control_ns for block in range(history)]
+    for stamp_ns, observation in zip(stamps_ns, observations, strict=True):
+        planner.observe(stamp_ns, checkpoint.encode(observation))
     goal = checkpoint.encode_goal(_random_observation(checkpoint.inputs, rng))
     encode_s = time_calls(lambda: checkpoint.encode(observations[0]), repeats, device, "encode")
-    plan_s = time_calls(lambda: planner.decide(history - 1, goal), repeats, device, "plan")
+    plan_s = time_calls(lambda: planner.decide(stamps_ns[-1], goal), repeats, device, "plan")
     return {
         "encode_s": _percentiles(encode_s),
         "plan_s": _percentiles(plan_s),

@@ -79,9 +79,9 @@ def _time_to(checkpoint: Checkpoint, z: Tensor, goal: Tensor, cost: float, seed:
     problem = PlanningProblem(
         z=z.unsqueeze(0),
         past_actions=torch.zeros(0, size, device=device),
-        under_way=None,
         goal=goal,
         start=torch.zeros(FAST.horizon, size, device=device),
+        free=torch.ones(FAST.horizon * checkpoint.action_space.action_block, dtype=torch.bool, device=device),
     )
     for iterations in range(1, MOST_ITERATIONS + 1):
         search = Search(checkpoint, replace(FAST, iterations=iterations))
