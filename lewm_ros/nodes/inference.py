@@ -74,6 +74,12 @@ class Worker(Generic[K, V]):
             self._pending.clear()
         self.failure = ""
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way or an item waits for one."""
+        with self._wake:
+            return bool(self._pending) or self._busy_since_s is not None
+
     def overdue(self, max_busy_s: float) -> str:
         """Says so if the call under way takes too long; empty otherwise."""
         since_s = self._busy_since_s
@@ -94,7 +100,7 @@ class Worker(Generic[K, V]):
                 if self._closing:
                     return
                 pending, self._pending = self._pending, {}
-            self._busy_since_s = time.monotonic()
+                self._busy_since_s = time.monotonic()
             try:
                 self._handle(pending)
                 self.failure = ""

@@ -25,7 +25,7 @@ from lewm_ros.nodes.planner.motion import Motion
 from lewm_ros.nodes.planner.planner_inputs import Embedding, PlannerInputs
 from lewm_ros.nodes.planner.planning_thread import PlanningThread
 from lewm_ros.nodes.planner.settings import FROM_DESCRIPTION, PlannerSettings
-from lewm_ros.nodes.planner.watchdogs import JointGuard
+from lewm_ros.nodes.planner.watchdogs import FollowWatch, JointGuard
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME
 from lewm_ros.robot.arm_actions import ArmChannels
 from lewm_ros.robot.kinematics import Kinematics, franka_kinematics, kinematics_from_urdf
@@ -71,7 +71,6 @@ class PlannerNode(ManagedNode):
             self.create_subscription(String, FROM_DESCRIPTION, self._on_description, LATCHED)
         else:
             self._use_limits(limits.ordered(self._joint_names))
-        motion = Motion(self._output, settings.ramp_s, settings.lookahead_steps())
         self._planning = PlanningThread(
             self,
             checkpoint,
@@ -92,8 +91,19 @@ class PlannerNode(ManagedNode):
             self._trace,
             self._on_embedding,
         )
-        self._motion = motion
-        self._driver = Driver(self, self._space.control_hz, self._inputs, motion, self._planning, self._trace)
+        self._motion = Motion(
+            self._output, self._planning.timeline, settings.ramp_s, settings.lookahead_steps()
+        )
+        self._driver = Driver(
+            self,
+            self._space.control_hz,
+            self._inputs,
+            self._motion,
+            self._output,
+            self._planning,
+            FollowWatch(self._joint_names),
+            self._trace,
+        )
         # Reliable or not, latched or not: whatever an e-stop is published with, one of the two hears it.
         self.create_subscription(Bool, "~/estop", self._on_estop, LATCHED)
         self.create_subscription(Bool, "~/estop", self._on_estop, NEWEST_FRAME)
@@ -173,7 +183,7 @@ class PlannerNode(ManagedNode):
         problem = self._driver.problem() if self.state == "active" else f"the node is {self.state}"
         if problem:
             response.message = f"refused: {problem}"
-        elif self._driver.enabled:
+        elif self._driver.state.enabled:
             response.success, response.message = True, "was enabled already"
         else:
             self._forget_figures()
@@ -190,12 +200,12 @@ class PlannerNode(ManagedNode):
         self._forget_figures()
         response.success = True
         response.message = "history, schedule and figures forgotten; " + (
-            "the loop closes again at the next frame" if self._driver.enabled else "not enabled"
+            "the loop closes again at the next frame" if self._driver.state.enabled else "not enabled"
         )
         return response
 
     def _stop(self) -> str:
-        was_enabled = self._driver.enabled
+        was_enabled = self._driver.state.enabled
         self._driver.disable("")
         self.diagnostics.refresh()
         return "stopped; the arm holds its position" if was_enabled else "was not enabled"
@@ -210,17 +220,17 @@ class PlannerNode(ManagedNode):
         driver, problem = self._driver, self._driver.problem()
         if driver.stopped:
             return Status.error(f"stopped: {driver.stopped}")
-        if self._inputs.unsound or (driver.enabled and problem):
+        if self._inputs.unsound or (driver.state.enabled and problem):
             return Status.error(problem)
-        if not driver.enabled:
+        if not driver.state.enabled:
             return Status.ok(f"idle: {problem or 'ready to be enabled'}")
         warning = self._planning.warning()
         if self.count_publishers(self._output.topic) > 1:
             warning = f"another node publishes on {self._output.topic} too"
-        return Status.warn(f"{driver.state}: {warning}") if warning else Status.ok(driver.state)
+        return Status.warn(f"{driver.state.value}: {warning}") if warning else Status.ok(driver.state.value)
 
     def values(self) -> dict[str, Any]:
-        figures = {"state": self._driver.state, "cycles": self._motion.cycles}
+        figures = {"state": self._driver.state.value, "cycles": self._motion.cycles}
         figures |= {"missed_cycles": self._motion.missed_cycles, "speed_scale": f"{self._motion.scale:.2f}"}
         changed = self._output.counts
         figures |= {"clamps": sum(changed.values())} | {f"changed_{rule}": count for rule, count in changed.items()}

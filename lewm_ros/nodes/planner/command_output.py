@@ -128,6 +128,14 @@ class CommandOutput(ABC):
         """How often each rule of the filter has changed a command."""
         return dict(self._filter.counts) if self._filter else {}
 
+    @property
+    def commanded_rad(self) -> Array | None:
+        """The newest joint positions (J,) that an arm was told to go to; None if none was told such."""
+        return None
+
+    def clock_jumped(self) -> None:
+        """Note that times of steps, past and to come, are no longer those of the controller's clock."""
+
     def forget_counts(self) -> None:
         """Count from zero again."""
         if self._filter is not None:
@@ -226,6 +234,10 @@ class JointOutput(CommandOutput):
     def needs_ik(self) -> bool:
         return bool(self._channels.twist)
 
+    @property
+    def commanded_rad(self) -> Array | None:
+        return None if self._dry_run or self._filter is None else self._filter.position_rad
+
     def use_limits(
         self, limits: JointLimits, margin_rad: float, max_lead_rad: float, workspace: Workspace | None
     ) -> None:
@@ -291,6 +303,11 @@ class JointTrajectoryOutput(JointOutput):
         self._curve = CommandCurve(self._filter, self._control_ns / NS_PER_S)
         self._settling_steps = math.ceil(rest_to_rest_s(distance, self._limits) * self._control_hz) + 1
         self._start_ns: int | None = None
+        self._clock_jumped = False
+
+    def clock_jumped(self) -> None:
+        # Whatever is sent would not fit what was sent before, which ends at a standstill anyway.
+        self._clock_jumped = True
 
     def send(self, step_ns: int, action: Array, ahead: Array, measured_rad: Array, scale: float) -> Array:
         if self._is_late(step_ns) or self._ends_before():
@@ -319,7 +336,7 @@ class JointTrajectoryOutput(JointOutput):
 
     def _is_late(self, step_ns: int) -> bool:
         """Whether the controller may have passed what the step's command shapes: a message would make it jump."""
-        return self._node.get_clock().now().nanoseconds > self.latest_ns(step_ns)
+        return self._clock_jumped or self._node.get_clock().now().nanoseconds > self.latest_ns(step_ns)
 
     def _ends_before(self) -> bool:
         """Whether the controller still follows what was sent before the beginning."""

@@ -1,82 +1,48 @@
-"""The planner's schedule in time: which block a frame belongs to and which control steps are due."""
+"""The rhythm of commands: which control steps there are and when the command of each goes out."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lewm_ros.observation.stamps import NS_PER_S
-from lewm_ros.planning import RecedingHorizonPlanner
-
-Array = NDArray[np.float64]
+import threading
 
 
 class ControlLoop:
-    """One stretch of closed-loop motion; another one starts with a planner and a time of its own.
-
-    Control step n begins at t0 + n / control_hz, block k at t0 + k * block_s.
+    """One stretch of motion, with a phase of its own; control steps follow one another without a gap.
 
     Args:
-        planner: fresh, or reset.
-        t0_ns: header stamp of the frame that closes the loop.
-        now_ns: the first step due is the one that this time lies in.
+        control_ns: length of a control step.
+        lead_ns: the command of a step goes out so long before the step begins.
+        phase_ns: a time at which a command goes out, as far as the rhythm is concerned.
+        now_ns: nothing goes out before.
+
+    Attributes:
+        next_ns: start of the first step whose command has not gone out.
+        lock: held while a command goes out, so that a plan is adopted before it or after it.
     """
 
-    def __init__(self, planner: RecedingHorizonPlanner, t0_ns: int, now_ns: int) -> None:
-        self.planner, self.t0_ns = planner, t0_ns
-        self.action_block = planner.action_space.action_block
-        self.control_ns = round(NS_PER_S / planner.action_space.control_hz)
-        self.block_ns = self.control_ns * self.action_block
+    def __init__(self, control_ns: int, lead_ns: int, phase_ns: int, now_ns: int) -> None:
+        self.control_ns, self._lead_ns = control_ns, lead_ns
+        self.next_ns = now_ns + (phase_ns - now_ns) % control_ns + lead_ns
         self.cycles = self.missed_cycles = 0
-        self._newest_boundary = -1
-        self._executed = self.step_at(now_ns) - 1
+        self.lock = threading.Lock()
 
-    def step_at(self, time_ns: int) -> int:
-        """The control step that a time lies in."""
-        return (time_ns - self.t0_ns) // self.control_ns
+    @property
+    def send_ns(self) -> int:
+        """When the next command goes out."""
+        return self.next_ns - self._lead_ns
 
-    def block_at(self, time_ns: int) -> int:
-        """The block that a time lies in."""
-        return (time_ns - self.t0_ns) // self.block_ns
+    def due(self, now_ns: int) -> list[int]:
+        """The starts of the steps whose commands are due and were not asked for: usually one, none if called early."""
+        steps = []
+        while self.send_ns <= now_ns:
+            steps.append(self.next_ns)
+            self.next_ns += self.control_ns
+        return steps
 
-    def next_step_ns(self) -> int:
-        """When the step after the newest executed one begins."""
-        return self.t0_ns + (self._executed + 1) * self.control_ns
+    def first_free_ns(self, time_ns: int) -> int:
+        """Start of the earliest step whose command will go out at a time or later."""
+        later = max(0, -(-(time_ns - self.send_ns) // self.control_ns))
+        return self.next_ns + later * self.control_ns
 
-    def observed_boundary(self, stamp_ns: int) -> int | None:
-        """The block at whose start a frame was taken; None if it is not within half a control step of a new one."""
-        block = (stamp_ns - self.t0_ns + self.block_ns // 2) // self.block_ns
-        offset_ns = abs(stamp_ns - self.t0_ns - block * self.block_ns)
-        if block <= self._newest_boundary or 2 * offset_ns >= self.control_ns:
-            return None
-        self._newest_boundary = block
-        return block
-
-    def due(self, now_ns: int) -> Array:
-        """The actions (n, dim) of the steps that have begun since the last call: usually one, none if called early.
-
-        A step that nobody asked for in its time is a missed cycle. The newest missed one is made up for, since the
-        planner counts on it; older ones are not, so that the arm never jumps.
-        """
-        step = self.step_at(now_ns)
-        if step <= self._executed:
-            return np.empty((0, self.planner.action_space.dim))
-        missed = step - self._executed - 1
-        self.missed_cycles += missed
-        self.cycles += 1 + missed
-        self._executed = step
-        return self._actions(step - min(missed, 1), step + 1)
-
-    def ahead(self, steps: int) -> Array:
-        """The scheduled actions (steps, dim) that follow the newest executed step."""
-        return self._actions(self._executed + 1, self._executed + 1 + steps)
-
-    def until(self, block: int) -> Array:
-        """The scheduled actions (n, dim) between the newest executed step and the start of a block."""
-        return self._actions(self._executed + 1, block * self.action_block)
-
-    def _actions(self, first: int, end: int) -> Array:
-        blocks = [
-            self.planner.actions(step // self.action_block)[step % self.action_block] for step in range(first, end)
-        ]
-        return np.array(blocks).reshape(-1, self.planner.action_space.dim)
+    def go_on_from(self, now_ns: int) -> None:
+        """Keep the pace after the clock has jumped: the next command goes out a control step after now."""
+        self.next_ns = now_ns + self.control_ns + self._lead_ns

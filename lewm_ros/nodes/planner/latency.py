@@ -26,7 +26,7 @@ class LatencyTrace:
 
     def __init__(self) -> None:
         self._frames: OrderedDict[int, dict[str, int]] = OrderedDict()
-        self._waiting: tuple[int, int] | None = None
+        self._waiting: list[tuple[int, int]] = []
         self.plans: deque[list[float]] = deque(maxlen=KEPT_PLANS)
 
     def received(self, stamp_ns: int, age_ns: int, wall_ns: int) -> None:
@@ -42,15 +42,22 @@ class LatencyTrace:
             self._frames[stamp_ns] = {}
         self._frames[stamp_ns][event] = wall_ns
 
-    def adopted(self, stamp_ns: int, block: int) -> None:
-        """The plan of a frame is in force from a block on; a plan that never came into force is not traced."""
-        self._waiting = stamp_ns, block
+    def adopted(self, stamp_ns: int, free_ns: int) -> None:
+        """The plan of a frame is in force from the control step that begins at `free_ns` on.
 
-    def commanded(self, block: int, wall_ns: int) -> None:
-        """A command of a block has been sent."""
-        if self._waiting is None or block < self._waiting[1]:
-            return
-        stamp_ns, self._waiting = self._waiting[0], None
+        A plan that never came into force, since another replaced it before, is not traced.
+        """
+        self._waiting = [*(waiting for waiting in self._waiting if waiting[1] < free_ns), (stamp_ns, free_ns)]
+
+    def commanded(self, step_ns: int, wall_ns: int) -> None:
+        """The command of the control step that begins at `step_ns` has been sent."""
+        waiting = self._waiting
+        self._waiting = [plan for plan in waiting if plan[1] > step_ns]
+        for stamp_ns, free_ns in waiting:
+            if free_ns <= step_ns:
+                self._complete(stamp_ns, wall_ns)
+
+    def _complete(self, stamp_ns: int, wall_ns: int) -> None:
         self.mark(stamp_ns, "commanded", wall_ns)
         times_ns = self._frames[stamp_ns]
         if len(times_ns) == 1 + len(EVENTS):

@@ -40,40 +40,29 @@ class PlanMarkers:
         self._channels = ArmChannels.of(space)
         self._publisher = node.create_lifecycle_publisher(MarkerArray, "~/paths", RELIABLE)
 
-    def show(self, decision: Decision, positions_rad: Array, before: Array) -> None:
-        """Show a decision; without kinematics nothing is shown.
-
-        Args:
-            decision: the plan and the candidates.
-            positions_rad: joint positions (J,) at the start of the block under way.
-            before: the actions (n, dim) of that block, which the decision follows.
-        """
+    def show(self, decision: Decision, positions_rad: Array) -> None:
+        """Show a decision, given the joint positions (J,) at its frame; without kinematics nothing is shown."""
         count = self._paths()
         if not count or self.kinematics is None or not self._publisher.get_subscription_count():
             return
         plans = np.concatenate([decision.actions[np.newaxis], decision.elites])[:count]
-        plans = plans.reshape(len(plans), -1, self._space.dim)
-        paths_m = tip_paths_m(self._channels, self.kinematics, positions_rad, before, plans)
+        paths_m = tip_paths_m(self._channels, self.kinematics, positions_rad, plans)
         self._publisher.publish(path_markers(paths_m, self._frame_id, plans.shape[1] / self._space.control_hz))
 
 
-def tip_paths_m(
-    channels: ArmChannels, kinematics: Kinematics, positions_rad: Array, before: Array, plans: Array
-) -> Array:
+def tip_paths_m(channels: ArmChannels, kinematics: Kinematics, positions_rad: Array, plans: Array) -> Array:
     """Where plans lead the end effector.
 
     Args:
         channels: of the actions.
         kinematics: of the arm.
-        positions_rad: joint positions (J,).
-        before: actions (m, dim) that lead from there to where the plans begin.
+        positions_rad: joint positions (J,) where the plans begin.
         plans: actions (P, n, dim).
 
     Returns:
         positions (P, 1 + n, 3) in the base frame, m; the first one is where the plans begin.
     """
-    before, plans = (actions[..., channels.moving] for actions in (before, plans))
-    moved = before.sum(0) + np.pad(plans.cumsum(1), ((0, 0), (1, 0), (0, 0)))
+    moved = np.pad(plans[..., channels.moving].cumsum(1), ((0, 0), (1, 0), (0, 0)))
     if channels.joints:
         return kinematics.tip_positions_m(positions_rad + moved)
     return kinematics.tip_positions_m(positions_rad) + moved[..., :3]
@@ -81,7 +70,7 @@ def tip_paths_m(
 
 def path_markers(paths_m: Array, frame_id: str, lifetime_s: float) -> MarkerArray:
     """Paths (P, n, 3), the best one first, in place of those shown before. Paths that are not finite are left out."""
-    # A stamp of zero: shown where the frame is now, since the plan's own time lies ahead.
+    # A stamp of zero: shown where the frame is now, since much of the plan's own time lies ahead.
     header, lifetime = Header(frame_id=frame_id), Duration(seconds=lifetime_s).to_msg()
     markers = [Marker(header=header, action=Marker.DELETEALL)]
     for index, path_m in enumerate(paths_m):

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from lewm_ros.nodes.planner.command_output import CommandOutput
 from lewm_ros.nodes.planner.control_loop import ControlLoop
+from lewm_ros.planning.action_timeline import ActionTimeline
 
 Array = NDArray[np.float64]
 
-MAX_BRAKING_S = 3.0
-
 
 class Motion:
-    """Runs one control loop at a time; when it ends, the arm brakes to a standstill and nothing more is sent.
+    """Sends what is scheduled, step by step, and records what was executed; then brakes to a standstill.
 
     Args:
         output: takes the commands.
+        timeline: what is scheduled, and where executed actions are recorded.
         ramp_s: gives the time in which a new loop's speed goes from 0 to full.
         lookahead_steps: scheduled actions that are sent beyond the next one.
         steady_s: a clock that never jumps.
@@ -29,14 +29,15 @@ class Motion:
     def __init__(
         self,
         output: CommandOutput,
+        timeline: ActionTimeline,
         ramp_s: Callable[[], float],
         lookahead_steps: int,
         steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.loop: ControlLoop | None = None
-        self.braking = False
-        self._output, self._ramp_s, self._lookahead_steps, self._steady_s = output, ramp_s, lookahead_steps, steady_s
-        self._began_s = 0.0
+        self._output, self._timeline, self._ramp_s, self._lookahead_steps = output, timeline, ramp_s, lookahead_steps
+        self._steady_s, self._began_s = steady_s, 0.0
+        self._loop: ControlLoop | None = None
+        self.newest_action: Array | None = None
         self.forget_figures()
 
     @property
@@ -47,13 +48,13 @@ class Motion:
 
     @property
     def cycles(self) -> int:
-        """Control steps since the figures were forgotten."""
-        return self._cycles + (self.loop.cycles if self.loop else 0)
+        """Control steps since the figures were forgotten, braking not counted."""
+        return self._cycles
 
     @property
     def missed_cycles(self) -> int:
-        """Control steps among `cycles` in whose time nothing was sent."""
-        return self._missed_cycles + (self.loop.missed_cycles if self.loop else 0)
+        """Control steps among `cycles` whose command was not sent in time."""
+        return self._missed_cycles
 
     def forget_figures(self) -> None:
         """Count from zero again."""
@@ -61,41 +62,49 @@ class Motion:
         self._output.forget_counts()
 
     def begin(self, loop: ControlLoop, measured_rad: Array) -> None:
-        """Follow a loop's schedule from the measured positions (J,).
+        """Move in a loop's rhythm from the measured positions (J,).
 
         Raises:
             ValueError: the arm cannot be moved from there.
         """
         self._output.begin(measured_rad)
-        self.loop, self._began_s = loop, self._steady_s()
-        self._control_ns = loop.control_ns
-        self._step_ns = self._carried_out_ns(loop)
+        self._loop, self._began_s = loop, self._steady_s()
 
-    def step(self, now_ns: int, measured_rad: Array) -> bool:
-        """Send what is due; returns whether anything was."""
-        due = self.loop.due(now_ns)
-        if len(due):
-            while self._step_ns + self._control_ns < (step_ns := self._carried_out_ns(self.loop)):
-                self._step_ns += self._control_ns
-                self._output.skip(self._step_ns)
-            self._step_ns = step_ns
-            self._output.send(step_ns, due[-1], self.loop.ahead(self._lookahead_steps), measured_rad, self.scale)
-        return bool(len(due))
+    def step(self, now_ns: int, measured_rad: Array) -> int | None:
+        """Send the command that is due; returns the start of its step, None if nothing could be sent.
 
-    def _carried_out_ns(self, loop: ControlLoop) -> int:
-        """When the newest executed step is carried out; one that is sent ahead can no longer shape this step."""
-        lead_steps = 1 + self._output.lead_steps if self._output.lead_steps else 0
-        return loop.next_step_ns() + (lead_steps - 1) * self._control_ns
+        The arm has gone on along what was sent ahead in the steps whose time has passed.
+        """
+        loop = self._loop
+        with loop.lock:
+            steps = loop.due(now_ns)
+            in_time = bool(steps) and now_ns <= self._output.latest_ns(steps[-1])
+            missed = steps[:-1] if in_time else steps
+            self._cycles += len(steps)
+            self._missed_cycles += len(missed)
+            for step_ns in missed:
+                self._record(step_ns, self._output.skip(step_ns))
+            if not in_time:
+                return None
+            step_ns = steps[-1]
+            action, *ahead = self._timeline.read(step_ns, 1 + self._lookahead_steps)
+            ahead = np.reshape(ahead, (-1, len(action)))
+            self._record(step_ns, self._output.send(step_ns, action, ahead, measured_rad, self.scale))
+        return step_ns
 
-    def end(self) -> None:
-        """Leave the loop and begin to brake; call `brake` every control step from here on."""
-        if self.loop is not None:
-            self._cycles, self._missed_cycles = self.cycles, self.missed_cycles
-            self.loop, self.braking, self._braking_since_s = None, True, self._steady_s()
+    def brake(self, now_ns: int, measured_rad: Array | None) -> bool:
+        """Send the step of the stop that is due; returns whether the arm has been told to stand still."""
+        *missed, newest = self._loop.due(now_ns) or [None]
+        for step_ns in missed:
+            self._output.skip(step_ns)
+        return newest is not None and self._output.brake(newest, measured_rad)
 
-    def brake(self, measured_rad: Array | None) -> None:
-        """Send the next step of the stop, if one is under way."""
-        if self.braking:
-            self._step_ns += self._control_ns
-            late = self._steady_s() - self._braking_since_s > MAX_BRAKING_S
-            self.braking = not (self._output.brake(self._step_ns, measured_rad) or late)
+    def clock_jumped(self, now_ns: int) -> None:
+        """Keep the pace of a stop under way."""
+        if self._loop is not None:
+            self._loop.go_on_from(now_ns)
+            self._output.clock_jumped()
+
+    def _record(self, step_ns: int, executed: Array) -> None:
+        self._timeline.record(step_ns, executed[np.newaxis])
+        self.newest_action = executed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ from lewm_ros.observation.stamps import stamp_to_ns
 
 Embedding = NDArray[np.float32]
 """A row per token (K, D); of a goal (Kg, D)."""
+
+KEPT_JOINT_STATES = 1000
+KEPT_AGES = 50
 
 
 class PlannerInputs:
@@ -64,6 +68,8 @@ class PlannerInputs:
         self._size = model.tokens, model.config.embedding_dim
         self._goal_size = len(model.goal_tokens), model.config.embedding_dim
         self._model_error = ""
+        self._positions: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=KEPT_JOINT_STATES)
+        self._ages_ns: deque[int] = deque(maxlen=KEPT_AGES)
         node.create_subscription(Image, "embedding", self._on_embedding, RELIABLE)
         node.create_subscription(TimeReference, "embedding_received", self._on_received, RELIABLE)
         node.create_subscription(Image, "goal_embedding", self._on_goal, LATCHED)
@@ -81,6 +87,16 @@ class PlannerInputs:
         """Whether something came in that must not be used; missing or old inputs do not count."""
         return bool(self._model_error) or any(source.error or source.mixed for source in self._all)
 
+    def positions_at(self, time_ns: int) -> NDArray[np.float64]:
+        """Joint positions (J,) at a time, between the two measurements around it; the nearest one outside of all."""
+        stamps_ns, positions_rad = zip(*self._positions, strict=True)
+        since_ns = np.array(stamps_ns) - time_ns
+        return np.array([np.interp(0.0, since_ns, joint_rad) for joint_rad in np.transpose(positions_rad)])
+
+    def embedding_age_ns(self, percent: float) -> int:
+        """How old embeddings are when they come, as this percentage of the newest ones is at most."""
+        return round(np.percentile(self._ages_ns, percent)) if self._ages_ns else 0
+
     def report(self, now_ns: int) -> dict[str, object]:
         """Rates and ages for the diagnostics."""
         return {key: value for source in self._all for key, value in source.report(now_ns).items()}
@@ -89,6 +105,7 @@ class PlannerInputs:
         stamp_ns = stamp_to_ns(message.header.stamp)
         self._trace.mark(stamp_ns, "encoded", info["source_timestamp"])
         self.embedding.arrived(stamp_ns, info["publication_sequence_number"])
+        self._ages_ns.append(self._clock.now().nanoseconds - stamp_ns)
         embedding = self.embedding.read(lambda: image_to_embedding(message, *self._size))
         if embedding is not None:
             size = self._tokens_per_frame
@@ -116,7 +133,11 @@ class PlannerInputs:
             return
         stamp_ns = stamp_to_ns(message.header.stamp)
         self.joints.arrived(stamp_ns)
-        self.joints.read(lambda: self._guard.check(stamp_ns, joint_positions(message, names)))
+        positions_rad = self.joints.read(lambda: self._guard.check(stamp_ns, joint_positions(message, names)))
+        if positions_rad is not None:
+            while self._positions and self._positions[-1][0] >= stamp_ns:
+                self._positions.pop()
+            self._positions.append((stamp_ns, positions_rad))
 
     def _on_model_info(self, message: String) -> None:
         self._model_error = encoder_mismatch(message, self._checkpoint.identity)

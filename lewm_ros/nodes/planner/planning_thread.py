@@ -1,4 +1,4 @@
-"""The planner's thread: frames at block boundaries in, adopted plans out."""
+"""The planner's thread: frames in, adopted plans out."""
 
 from __future__ import annotations
 
@@ -25,31 +25,39 @@ from lewm_ros.nodes.planner.latency import LatencyTrace
 from lewm_ros.nodes.planner.markers import PlanMarkers
 from lewm_ros.nodes.planner.settings import PlannerSettings
 from lewm_ros.nodes.qos import RELIABLE
+from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.planning import RecedingHorizonPlanner
+from lewm_ros.planning.action_timeline import ActionTimeline
 from lewm_ros.planning.planner import Decision
 from lewm_ros.planning.surprise import PredictionError, SurpriseWatch
 
 Embedding = NDArray[np.float32]
 
 KEPT_LATENCIES = 10_000
+EXPECTED_FROM, EXPECTED_PERCENT = 30, 90
+"""So many newest plans say how long the next one takes."""
+WARM_UP_PLANS = 3
+PAUSE_S = 1.0
+"""After plans that come too late, the arm stands still so long before it is tried again."""
 
 
 class EncodedObservation(NamedTuple):
-    """What was seen at a block boundary: stamp and embedding (K, D), the goal (Kg, D), joint positions (J,).
+    """What was seen: a frame's stamp and embedding (K, D), and the joint positions (J,) at that time.
 
     `judged` says whether the prediction error at this frame may count as a surprise.
     """
 
-    loop: ControlLoop
     stamp_ns: int
     embedding: Embedding
-    goal: Embedding
     positions_rad: NDArray[np.float64]
     judged: bool
 
 
 class PlanningThread:
-    """Plans for one loop at a time and publishes what it decides.
+    """Observes every frame and plans from the newest one, for one loop at a time; publishes what it decides.
+
+    What will have been commanded until a plan is likely to be there is committed, so that a slow machine plans less
+    often and further ahead.
 
     Args:
         node: publishes.
@@ -59,7 +67,10 @@ class PlanningThread:
         output: shows plans.
         markers: shows where they lead the end effector.
         trace: is told when a plan is made and from when on it is in force.
-        goal: gives the present goal; a plan for another one is thrown away.
+        goal: gives the present goal (Kg, D); None: there is none.
+
+    Raises:
+        ConfigError: the search does not fit the checkpoint.
     """
 
     def __init__(
@@ -75,49 +86,64 @@ class PlanningThread:
     ) -> None:
         self._node, self._checkpoint, self._joint_names, self._settings = node, checkpoint, joint_names, settings
         self._output, self._markers, self._trace, self._goal = output, markers, trace, goal
-        self._search = settings.search()
+        try:
+            self._planner = RecedingHorizonPlanner(checkpoint, settings.search(), settings.seed())
+        except ValueError as error:
+            raise ConfigError(f"parameters planner: {error}") from None
+        space, horizon = checkpoint.action_space, self._planner.config.horizon
+        self._control_ns, self._block_ns = self._planner.control_ns, self._planner.control_ns * space.action_block
+        self._planned_steps = horizon * space.action_block
+        self._max_committed_steps = max(horizon - 1, 1) * space.action_block
         self._loop: ControlLoop | None = None
-        self._planned_s = 0.0
+        self._planned_s, self._paused_until_s, self._pause_reason = 0.0, 0.0, ""
+        self._judged_ns = 0
         self._surprise = SurpriseWatch(settings.surprise_threshold(), settings.surprise_steps())
         self._cost_out = node.create_lifecycle_publisher(Float64, "~/plan_cost", RELIABLE)
         self._predicted_out = node.create_lifecycle_publisher(Image, "~/predicted_embedding", RELIABLE)
         self._surprise_out = node.create_lifecycle_publisher(Float64, "~/surprise", RELIABLE)
         self.forget_figures()
+        self._durations_s: deque[float] = deque(maxlen=EXPECTED_FROM)
         self._warm_up()
         self._worker: Worker[int, EncodedObservation] = Worker(self._plan, node.get_logger().error)
+
+    @property
+    def timeline(self) -> ActionTimeline:
+        """What is scheduled and what was executed."""
+        return self._planner.timeline
+
+    @property
+    def ready(self) -> bool:
+        """Whether a new loop may begin: nothing is left to do for the last one."""
+        return not self._worker.busy
 
     def close(self) -> None:
         """End the thread."""
         self._worker.close()
 
-    def make_planner(self) -> RecedingHorizonPlanner:
-        """A planner without history.
-
-        Raises:
-            ConfigError: the search does not fit the checkpoint.
-        """
-        try:
-            return RecedingHorizonPlanner(self._checkpoint, self._search, self._settings.seed())
-        except ValueError as error:
-            raise ConfigError(f"parameters planner: {error}") from None
-
-    def begin(self, loop: ControlLoop) -> None:
-        """Plan for this loop from here on."""
+    def begin(self, loop: ControlLoop, newest: NDArray[np.float64] | None) -> None:
+        """Plan for this loop from here on; `newest` is the action (dim,) that was executed last, if there is one."""
         self.clear_failure()
-        self._loop, self._planned_s = loop, time.monotonic()
+        self._planner.reset(newest)
+        self._loop, self._planned_s, self._judged_ns = loop, time.monotonic(), 0
 
     def end(self) -> None:
         """Plan no longer; a plan under way is thrown away."""
         self._loop = None
 
-    def observe(self, block: int, observation: EncodedObservation) -> None:
-        """Plan from the frame at the start of a block."""
-        self._worker.put(block, observation)
+    def observe(self, observation: EncodedObservation) -> None:
+        """Take in a frame, and plan from it if it is the newest when the thread gets to it."""
+        self._worker.put(observation.stamp_ns, observation)
+
+    def expected_ns(self) -> int:
+        """How long a plan takes, as most do at most."""
+        return round(np.percentile(list(self._durations_s), EXPECTED_PERCENT) * NS_PER_S)
 
     def problem(self) -> str:
         """Why the plans cannot be relied upon now; empty if they can."""
-        max_age_s = self._settings.max_plan_age_s()
-        if self._loop is not None and time.monotonic() - self._planned_s > max_age_s:
+        max_age_s, now_s = self._settings.max_plan_age_s(), time.monotonic()
+        if now_s < self._paused_until_s:
+            return self._pause_reason
+        if self._loop is not None and now_s - self._planned_s > max_age_s:
             return f"no new plan for {max_age_s:g} s"
         return self._worker.overdue(max_age_s)
 
@@ -138,55 +164,99 @@ class PlanningThread:
 
     def forget_figures(self) -> None:
         """Count from zero again."""
-        self._late = self._discarded = self._not_found = 0
+        self._late = self._changed_goal = self._not_found = 0
         self._latencies_s: deque[float] = deque(maxlen=KEPT_LATENCIES)
+        self._delays_steps: deque[float] = deque(maxlen=KEPT_LATENCIES)
+        self._committed_steps: deque[int] = deque(maxlen=KEPT_LATENCIES)
+        self._adopted_s: deque[float] = deque(maxlen=EXPECTED_FROM)
 
     def report(self) -> dict[str, Any]:
         """Figures for the diagnostics."""
         counts = {"plans": len(self._latencies_s), "late_plans": self._late}
-        counts |= {"plans_for_an_old_goal": self._discarded, "plans_without_result": self._not_found}
-        return counts | percentiles("plan_latency", self._latencies_s)
+        counts |= {"plans_for_an_old_goal": self._changed_goal, "plans_without_result": self._not_found}
+        figures = {"delay_steps": self._delays_steps, "committed_steps": self._committed_steps}
+        medians = {name: f"{np.median(list(steps)):.1f}" if steps else "none" for name, steps in figures.items()}
+        return counts | {"plans_hz": f"{self._plans_hz():.1f}"} | medians | percentiles("plan_latency", self._latencies_s)
+
+    def _plans_hz(self) -> float:
+        """Plans per second, of the newest ones."""
+        if len(self._adopted_s) < 2 or time.monotonic() - self._adopted_s[-1] > PAUSE_S:
+            return 0.0
+        return (len(self._adopted_s) - 1) / (self._adopted_s[-1] - self._adopted_s[0])
 
     def _plan(self, pending: dict[int, EncodedObservation]) -> None:
-        """Observe every pending boundary and decide at the newest; runs in the thread."""
+        """Observe every pending frame and decide at the newest; runs in the thread."""
         loop, started_s = self._loop, time.monotonic()
-        blocks = sorted(block for block, seen in pending.items() if seen.loop is loop)
-        if loop is None or not blocks:
+        if loop is None:
             return
-        for block in blocks:
-            seen = pending[block]
-            self._judge(loop.planner.observe(block, torch.from_numpy(seen.embedding)), seen.judged)
+        for stamp_ns in sorted(pending):
+            seen = pending[stamp_ns]
+            self._judge(stamp_ns, self._planner.observe(stamp_ns, torch.from_numpy(seen.embedding)), seen.judged)
+        goal = self._goal()
+        if goal is None or (free_ns := self._free_ns(loop, seen.stamp_ns)) is None:
+            return
         positions = self._checkpoint.action_space.positions(
             dict(zip(self._joint_names, seen.positions_rad, strict=True))
         )
-        decision = loop.planner.decide(block, torch.from_numpy(seen.goal), positions)
-        if self._loop is not loop or self._goal() is not seen.goal:
-            self._discarded += 1
-            return
-        self._trace.mark(seen.stamp_ns, "planned", time.time_ns())
-        executing = loop.block_at(self._node.get_clock().now().nanoseconds)
-        loop.planner.adopt(decision, executing + 1)
-        self._trace.adopted(seen.stamp_ns, executing + 1)
-        self._latencies_s.append(time.monotonic() - started_s)
-        self._late += executing >= decision.block
-        self._show(loop, decision, seen.positions_rad)
+        decision = self._planner.decide(seen.stamp_ns, torch.from_numpy(goal), positions, free_ns)
+        ready_ns = self._now_ns()
+        with loop.lock:
+            if self._loop is not loop or self._goal() is None:
+                return
+            in_force_ns = max(free_ns, loop.first_free_ns(ready_ns))
+            self._planner.adopt(decision, in_force_ns)
+            self._trace.mark(seen.stamp_ns, "planned", time.time_ns())
+            self._trace.adopted(seen.stamp_ns, in_force_ns)
+        self._note(decision, started_s, ready_ns, in_force_ns)
+        self._changed_goal += self._goal() is not goal
+        self._show(loop, decision, seen.positions_rad, in_force_ns)
 
-    def _show(self, loop: ControlLoop, decision: Decision, positions_rad: NDArray[np.float64]) -> None:
+    def _free_ns(self, loop: ControlLoop, stamp_ns: int) -> int | None:
+        """From when on a plan that is begun now can be in force; None if that is too late for it to be of use."""
+        free_ns = loop.first_free_ns(self._now_ns() + self.expected_ns())
+        committed_steps = -(-(free_ns - stamp_ns) // self._control_ns)
+        if committed_steps < self._planned_steps and committed_steps <= self._max_committed_steps:
+            self._committed_steps.append(committed_steps)
+            return free_ns
+        delay_s = (free_ns - stamp_ns) / NS_PER_S
+        self._pause_reason = f"plans come too late: {delay_s:.2f} s after their frame, and they reach too short"
+        self._paused_until_s = time.monotonic() + PAUSE_S
+        while len(self._durations_s) > 1:
+            self._durations_s.remove(max(self._durations_s))
+        return None
+
+    def _note(self, decision: Decision, started_s: float, ready_ns: int, in_force_ns: int) -> None:
+        """Take in how long a decision took."""
+        now_s = time.monotonic()
+        self._latencies_s.append(now_s - started_s)
+        self._durations_s.append(now_s - started_s)
+        self._adopted_s.append(now_s)
+        self._delays_steps.append((ready_ns - decision.start_ns) / self._control_ns)
+        self._late += in_force_ns > decision.free_ns
+
+    def _show(
+        self, loop: ControlLoop, decision: Decision, positions_rad: NDArray[np.float64], in_force_ns: int
+    ) -> None:
         if not np.isfinite(decision.cost):
             self._not_found += 1
             return
         self._planned_s = time.monotonic()
-        header = Header(stamp=ns_to_stamp(loop.t0_ns + decision.block * loop.block_ns))
-        self._output.publish_plan(header, loop.until(decision.block), np.concatenate(decision.actions))
+        first = -(-(in_force_ns - decision.start_ns) // self._control_ns)
+        begin_ns = decision.start_ns + first * self._control_ns
+        before = self.timeline.read(loop.next_ns, max(0, round((begin_ns - loop.next_ns) / self._control_ns)))
+        self._output.publish_plan(Header(stamp=ns_to_stamp(begin_ns)), before, decision.actions[first:])
         self._cost_out.publish(Float64(data=decision.cost))
-        self._markers.show(decision, positions_rad, loop.planner.actions(decision.block - 1))
+        self._markers.show(decision, positions_rad)
         if self._predicted_out.get_subscription_count():
-            end = Header(stamp=ns_to_stamp(loop.t0_ns + (decision.block + len(decision.actions)) * loop.block_ns))
-            self._predicted_out.publish(matrix_to_image(loop.planner.foresee(decision)[-1], end))
+            end_ns = decision.start_ns + self._planned_steps * self._control_ns
+            end = Header(stamp=ns_to_stamp(end_ns))
+            self._predicted_out.publish(matrix_to_image(self._planner.foresee(decision)[-1], end))
 
-    def _judge(self, seen: PredictionError | None, judged: bool) -> None:
-        if seen is None:
+    def _judge(self, stamp_ns: int, seen: PredictionError | None, judged: bool) -> None:
+        """Take in a prediction error, one per block, as those were of which the checkpoint knows the distribution."""
+        if seen is None or stamp_ns - self._judged_ns < self._block_ns - self._control_ns // 2:
             return
+        self._judged_ns = stamp_ns
         spread = self._checkpoint.error
         surprise = seen.error if spread is None else spread.surprise(seen.error, seen.change)
         if judged and spread is not None:
@@ -194,8 +264,17 @@ class PlanningThread:
         self._surprise_out.publish(Float64(data=surprise))
 
     def _warm_up(self) -> None:
-        """Plan once, so that the first plan of a loop is as fast as the others."""
-        planner, model = self.make_planner(), self._checkpoint.model
+        """Plan, so that the first plan of a loop is as fast as the others, and it is known how fast that is."""
+        model, space = self._checkpoint.model, self._checkpoint.action_space
         nothing = torch.zeros(model.tokens, model.config.embedding_dim)
-        planner.observe(0, nothing)
-        planner.decide(0, nothing[list(model.goal_tokens)])
+        positions = space.positions(dict.fromkeys(self._joint_names, 0.0))
+        for frame in range(self._checkpoint.history):
+            for _ in range(WARM_UP_PLANS):
+                started_s = time.monotonic()
+                self._planner.observe(frame * self._block_ns, nothing)
+                self._planner.decide(frame * self._block_ns, nothing[list(model.goal_tokens)], positions)
+                self._durations_s.append(time.monotonic() - started_s)
+        self._durations_s = deque([min(self._durations_s)], maxlen=EXPECTED_FROM)
+
+    def _now_ns(self) -> int:
+        return self._node.get_clock().now().nanoseconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,3 +138,47 @@ class JointGuard:
         if self._jump is not None and 0 <= stamp_ns - self._jump[0] < self._hold_s * NS_PER_S:
             raise ValueError(self._jump[1])
         return positions_rad
+
+
+class FollowWatch:
+    """Notices an arm that stands still although it is told to move: motors off, brakes closed, a protective stop.
+
+    An arm that comes late, or stays a little short of where it is told to be, still moves.
+
+    Args:
+        joint_names: of the joints.
+        error_rad: a joint that is less far from its command need not move ...
+        stillness_rad: ... and one that has gone further than this does move.
+        hold_s: so long a joint has to be away from its command without moving.
+    """
+
+    def __init__(
+        self,
+        joint_names: Sequence[str],
+        error_rad: float = 0.08,
+        stillness_rad: float = 0.005,
+        hold_s: float = 1.0,
+    ) -> None:
+        self._joint_names, self._error_rad = joint_names, error_rad
+        self._stillness_rad, self._hold_s = stillness_rad, hold_s
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._start_rad: Array | None = None
+        self.problem = ""
+
+    def saw(self, steady_s: float, commanded_rad: Array, measured_rad: Array) -> None:
+        """Take in commanded and measured positions (J,) at a time of a steady clock."""
+        if self._start_rad is None:
+            self._start_rad, self._since_s = measured_rad.copy(), np.full(len(measured_rad), steady_s)
+        moved = np.abs(measured_rad - self._start_rad) > self._stillness_rad
+        fine = moved | (np.abs(commanded_rad - measured_rad) < self._error_rad)
+        self._start_rad[fine], self._since_s[fine] = measured_rad[fine], steady_s
+        still_s = steady_s - self._since_s
+        if still_s.max() >= self._hold_s:
+            name = self._joint_names[int(np.argmax(still_s))]
+            self.problem = (
+                f"the arm does not follow: joint '{name}' stands still while commanded to move; "
+                "are motors on and brakes open?"
+            )
