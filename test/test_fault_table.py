@@ -469,7 +469,7 @@ def test_two_publishers_of_commands(bench: FaultBench) -> None:
     bench.wait_for_reason("planner_node", "another node publishes on /joint_trajectory too", since_s)
     bench.goes_on()
     bench.node.destroy_publisher(other)
-    bench.wait(lambda: bench.messages()["planner_node"] == "running", "the warning to end")
+    bench.wait(lambda: bench.messages()["planner_node"] == "moving", "the warning to end")
     bench.undisturbed(since_s)
 
 

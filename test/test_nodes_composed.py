@@ -76,7 +76,7 @@ def test_each_has_a_lifecycle_of_its_own(probe: Probe) -> None:
     assert state(probe, "planner_node") == State.PRIMARY_STATE_ACTIVE
     probe.wait(lambda: "embedding: nothing new" in probe.messages()["planner_node"], "the planner to miss the encoder")
     assert change(probe, "encoder_node", Transition.TRANSITION_ACTIVATE)
-    probe.wait(lambda: probe.messages()["planner_node"] == "running", "the planner to go on")
+    probe.wait(lambda: probe.messages()["planner_node"] == "moving", "the planner to go on")
 
 
 def test_sigint_during_motion_stops_the_arm_and_ends_both(probe: Probe) -> None:

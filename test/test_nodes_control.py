@@ -1,4 +1,4 @@
-"""Time and motion without processes: the planner's schedule, and the simulated controllers."""
+"""Time and motion without processes: the rhythm of commands, the loop's states, and the simulated controllers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from builtin_interfaces.msg import Duration
-from conftest import ToyCheckpoint, joint_delta_space
 from geometry_msgs.msg import TwistStamped
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -16,51 +15,101 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from lewm_ros.environments.panda import SimArm
 from lewm_ros.nodes.conversions import ns_to_stamp
 from lewm_ros.nodes.planner.control_loop import ControlLoop
+from lewm_ros.nodes.planner.loop_state import TRANSITIONS, LoopEvent, LoopState, next_state
 from lewm_ros.nodes.sim.command_input import Hold, Trajectory, Twist
 from lewm_ros.observation.stamps import NS_PER_S
-from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
-from lewm_ros.planning.planner import Decision
 from lewm_ros.robot.arm import PANDA
 
 T0_NS = 1_700_000_000_000_000_000
-STEP_NS = 50_000_000
+STEP_NS, LEAD_NS = 50_000_000, 60_000_000
 
 
-def scheduled_loop() -> ControlLoop:
-    """Closed at T0; in control step n of blocks 1 and 2, joint 1 moves by n / 1000 rad."""
-    planner = RecedingHorizonPlanner(ToyCheckpoint(None, joint_delta_space()), PlannerConfig(knots_per_block=5))
-    steps = np.arange(5, 15).reshape(2, 5, 1) / 1000.0
-    actions = np.pad(steps, ((0, 0), (0, 0), (0, 6)))
-    decision = Decision(block=1, actions=actions, cost=0.0, status="found", elites=actions[np.newaxis], iterations=1)
-    planner.adopt(decision, first_free=1)
-    return ControlLoop(planner, T0_NS, T0_NS + STEP_NS // 2)
+def make_loop(now_ms: float = 0.0) -> ControlLoop:
+    """Commands go out 20 ms after T0 and every 50 ms; steps begin 60 ms after their command."""
+    return ControlLoop(STEP_NS, LEAD_NS, T0_NS + 20_000_000, at(now_ms))
 
 
-def test_frames_belong_to_block_boundaries_by_their_stamp() -> None:
-    loop = scheduled_loop()
-    offsets_ms = {0: 0, 24: None, 50: None, 224: None, 226: 1, 250: None, 524: 2, 1000: 4, 775: None}
-    for offset_ms, block in offsets_ms.items():
-        assert loop.observed_boundary(T0_NS + offset_ms * 1_000_000) == block, offset_ms
-    assert loop.observed_boundary(T0_NS + 1_275_000_000) is None, "exactly half a control step is too far"
+def at(time_ms: float) -> int:
+    return T0_NS + round(1e6 * time_ms)
 
 
-def test_every_step_is_due_once() -> None:
-    loop = scheduled_loop()
-    due = [loop.due(T0_NS + n * STEP_NS)[:, 0].tolist() for n in range(8)]
-    assert due == [[0.0]] * 5 + [[0.005], [0.006], [0.007]]
-    assert loop.due(T0_NS + 7 * STEP_NS + STEP_NS // 2).shape == (0, 7)
-    assert (loop.cycles, loop.missed_cycles) == (8, 0)
-    assert loop.next_step_ns() == T0_NS + 8 * STEP_NS
-    assert loop.ahead(3)[:, 0].tolist() == [0.008, 0.009, 0.010]
-    assert loop.until(2)[:, 0].tolist() == [0.008, 0.009]
+def test_commands_go_out_in_a_phase_of_their_own_each_once() -> None:
+    loop = make_loop()
+    assert loop.send_ns == at(20)
+    assert loop.due(at(19)) == []
+    assert loop.due(at(20)) == [at(80)]
+    assert loop.due(at(69)) == []
+    assert loop.due(at(180)) == [at(130), at(180), at(230)]
+    assert loop.next_ns == at(280)
+    assert make_loop(now_ms=21).send_ns == at(70)
+    assert make_loop(now_ms=-100).send_ns == at(-80), "the phase may lie ahead"
 
 
-def test_missed_steps_are_counted_and_one_is_made_up_for() -> None:
-    loop = scheduled_loop()
-    loop.due(T0_NS + 5 * STEP_NS)
-    cycles, missed = loop.cycles, loop.missed_cycles
-    assert loop.due(T0_NS + 9 * STEP_NS)[:, 0].tolist() == [0.008, 0.009]
-    assert (loop.cycles - cycles, loop.missed_cycles - missed) == (4, 3)
+def test_a_plan_is_in_force_from_the_first_command_that_goes_out_after_it() -> None:
+    loop = make_loop()
+    assert [loop.first_free_ns(at(time_ms)) for time_ms in (0, 20, 21, 70, 71)] == [
+        at(step_ms) for step_ms in (80, 80, 130, 130, 180)
+    ]
+    loop.due(at(20))
+    assert loop.first_free_ns(at(0)) == at(130), "what has gone out is committed"
+
+
+def test_the_pace_is_kept_when_the_clock_jumps() -> None:
+    loop = make_loop()
+    loop.go_on_from(at(-5000))
+    assert loop.send_ns == at(-4950)
+
+
+@pytest.mark.parametrize("state", LoopState)
+@pytest.mark.parametrize("event", LoopEvent)
+def test_no_event_ends_motion_without_braking(state: LoopState, event: LoopEvent) -> None:
+    after, sending = next_state(state, event), (LoopState.MOVING, LoopState.BRAKING, LoopState.STOPPING)
+    if state is LoopState.MOVING:
+        assert after in sending
+    if after is LoopState.MOVING and state is not after:
+        assert (state, event) == (LoopState.CLOSING, LoopEvent.FRAME), "the loop closes at a frame only"
+    if state.brakes and after not in sending:
+        assert event in (LoopEvent.STANDSTILL, LoopEvent.BRAKING_TAKES_TOO_LONG)
+    if after.enabled and not state.enabled:
+        assert event is LoopEvent.ENABLE, "motion is asked for by nothing else"
+    if event in (LoopEvent.DISABLE, LoopEvent.E_STOP, LoopEvent.HALT):
+        assert not after.enabled
+    if event in (LoopEvent.PROBLEM, LoopEvent.RESET):
+        assert after not in (LoopState.MOVING, LoopState.CLOSING) or event is LoopEvent.RESET and after is state
+    if event is LoopEvent.ALL_WELL:
+        assert after is not LoopState.MOVING or state is after
+
+
+def test_every_state_is_reached_and_left() -> None:
+    reached = {LoopState.SILENT}
+    for _ in LoopState:
+        reached |= {next_state(state, event) for state in reached for event in LoopEvent}
+    assert reached == set(LoopState) == set(TRANSITIONS)
+    named = {event for row in TRANSITIONS.values() for event in row}
+    assert named == set(LoopEvent), "every event matters somewhere"
+    assert all(after is not state for state, row in TRANSITIONS.items() for after in row.values())
+
+
+def walk(*events: LoopEvent) -> list[str]:
+    """The states that events lead through, from the start of a node on."""
+    states = [next_state(LoopState.SILENT, LoopEvent.START)]
+    for event in events:
+        states.append(next_state(states[-1], event))
+    return [state.value for state in states]
+
+
+def test_the_loop_closes_again_by_itself_after_a_problem_but_not_after_an_e_stop() -> None:
+    event = LoopEvent
+    close = (event.ALL_WELL, event.FRAME)
+    assert walk(event.ENABLE, *close, event.PROBLEM, event.STANDSTILL, *close) == [
+        "idle", "waiting", "closing", "moving", "braking", "waiting", "closing", "moving",
+    ]  # fmt: skip
+    assert walk(event.ENABLE, *close, event.PROBLEM, event.E_STOP, event.STANDSTILL, *close) == [
+        "idle", "waiting", "closing", "moving", "braking", "stopping", "idle", "idle", "idle",
+    ]  # fmt: skip
+    assert walk(event.ENABLE, *close, event.HALT, event.BRAKING_TAKES_TOO_LONG, event.HALT)[-3:] == [
+        "stopping", "idle", "silent",
+    ]  # fmt: skip
 
 
 def trajectory(*points: tuple[float, float, float | None], reverse: bool = False) -> JointTrajectory:

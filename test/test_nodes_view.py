@@ -48,20 +48,20 @@ def planar_arm() -> Kinematics:
 
 
 def test_paths_of_joint_deltas_go_through_kinematics() -> None:
-    before, plans = np.zeros((1, 7)), np.zeros((1, 2, 7))
-    before[0, 0] = np.pi / 2  # the block under way turns the arm, stretched along x, to y
+    plans, start_rad = np.zeros((1, 2, 7)), np.zeros(7)
+    start_rad[0] = np.pi / 2  # the arm is stretched along y
     plans[0, 0, 1] = np.pi / 2  # the elbow bends: (0, 1) for the elbow, and the tip is 1 m to its left
     plans[0, 1, 0] = -np.pi / 2  # the shoulder turns back: the elbow to (1, 0), the tip above it
-    paths_m = tip_paths_m(ArmChannels.of(joint_delta_space()), planar_arm(), np.zeros(7), before, plans)
+    paths_m = tip_paths_m(ArmChannels.of(joint_delta_space()), planar_arm(), start_rad, plans)
     np.testing.assert_allclose(paths_m, [[[0, 2, 0], [-1, 1, 0], [1, 1, 0]]], atol=1e-12)
 
 
 def test_paths_of_twists_are_sums_of_their_translations() -> None:
-    before, plans = np.full((2, 7), 0.1), np.zeros((2, 2, 7))
+    plans = np.zeros((2, 2, 7))
     plans[1] = [[0.0, 0.0, 0.3, 9.0, 9.0, 9.0, 1.0], [0.5, 0.0, 0.0, 9.0, 9.0, 9.0, 1.0]]
-    paths_m = tip_paths_m(ArmChannels.of(ee_delta((9.0,) * 6, 20.0)), planar_arm(), np.zeros(7), before, plans)
-    begin = [2.2, 0.2, 0.2]  # the stretched arm's tip at (2, 0, 0), and twice (0.1, 0.1, 0.1)
-    np.testing.assert_allclose(paths_m, [[begin] * 3, [begin, [2.2, 0.2, 0.5], [2.7, 0.2, 0.5]]])
+    paths_m = tip_paths_m(ArmChannels.of(ee_delta((9.0,) * 6, 20.0)), planar_arm(), np.zeros(7), plans)
+    begin = [2.0, 0.0, 0.0]  # the stretched arm's tip
+    np.testing.assert_allclose(paths_m, [[begin] * 3, [begin, [2.0, 0.0, 0.3], [2.5, 0.0, 0.3]]])
 
 
 def test_markers_replace_the_old_ones_and_make_the_plan_stand_out() -> None:

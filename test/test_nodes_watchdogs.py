@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from sensor_msgs.msg import JointState
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.nodes.planner.latency import LatencyTrace
 from lewm_ros.nodes.planner.planner_inputs import PlannerInputs
-from lewm_ros.nodes.planner.watchdogs import ClockWatch, FrozenWatch, JointGuard
+from lewm_ros.nodes.planner.watchdogs import ClockWatch, FollowWatch, FrozenWatch, JointGuard
 from lewm_ros.nodes.subscriptions import UNNUMBERED, Input
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.limits import load_limits
@@ -146,6 +147,32 @@ def test_joints_have_to_be_where_they_can_be() -> None:
         guard.check(575_000_000, far + 2.05 * np.eye(7)[3])
 
 
+def follow(arm_rad: Callable[[float], float], commanded_rad: Callable[[float], float]) -> str:
+    """What is said of one joint that is commanded and measured at 20 Hz for five seconds."""
+    watch = FollowWatch(["elbow"])
+    for time_s in np.arange(0.0, 5.0, 0.05):
+        watch.saw(time_s, np.array([commanded_rad(time_s)]), np.array([arm_rad(time_s)]))
+    return watch.problem
+
+
+def test_an_arm_that_stands_still_while_commanded_is_named() -> None:
+    assert "joint 'elbow' stands still" in follow(lambda _: 0.0, lambda t: min(0.2 * t, 0.3))
+    assert "joint 'elbow' stands still" in follow(lambda t: min(t, 1.0), lambda t: min(t, 1.3)), "it stops on its way"
+
+
+@pytest.mark.parametrize(
+    ("arm_rad", "commanded_rad"),
+    [
+        (lambda t: np.sin(2.0 * (t - 0.2)), lambda t: np.sin(2.0 * t)),  # 200 ms late
+        (lambda t: 0.01 * t, lambda t: 0.3 + 0.01 * t),  # slow, and far behind
+        (lambda _: 0.0, lambda t: 0.07 * np.sin(2.0 * t)),  # too little to tell
+        (lambda t: 0.0 if t < 0.5 else 0.3, lambda t: 0.3),  # late for once
+    ],
+)
+def test_an_arm_that_comes_late_is_not_taken_to_stand_still(arm_rad, commanded_rad) -> None:
+    assert follow(arm_rad, commanded_rad) == ""
+
+
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_a_joint_that_wraps_is_named_as_such(sign: float) -> None:
     limits = load_limits("panda")
@@ -217,10 +244,12 @@ def test_the_trace_follows_a_frame_to_its_command(tmp_path: Path) -> None:
     trace.mark(3 * S_NS, "encoded", wall_ns + 20_000_000)
     trace.mark(4 * S_NS, "encoded", wall_ns)  # never received
     trace.mark(3 * S_NS, "planned", wall_ns + 120_000_000)
-    trace.adopted(3 * S_NS, block=5)
-    trace.commanded(4, wall_ns + 130_000_000)  # of the plan before
-    trace.commanded(5, wall_ns + 240_000_000)
-    trace.commanded(5, wall_ns + 290_000_000)
+    trace.adopted(2 * S_NS, free_ns=5 * S_NS)  # replaced before it came into force
+    trace.adopted(3 * S_NS, free_ns=5 * S_NS)
+    trace.commanded(4 * S_NS, wall_ns + 130_000_000)  # of the plan before
+    trace.adopted(4 * S_NS, free_ns=6 * S_NS)
+    trace.commanded(5 * S_NS, wall_ns + 240_000_000)
+    trace.commanded(6 * S_NS, wall_ns + 290_000_000)
     assert list(trace.plans) == [pytest.approx([0.01, 0.03, 0.13, 0.25])]
     trace.save(tmp_path / "trace.json")
     report = json.loads((tmp_path / "trace.json").read_text())

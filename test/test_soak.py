@@ -21,13 +21,13 @@ def test_report_of_a_toy_run() -> None:
         return {"name": "sim_node", "message": "simulating", "values": values}
 
     lines = [
-        planner("running", "running", 20, 0),
+        planner("moving", "moving", 20, 0),
         sim(0, True, 0.1),
         sim(1, False, 0.1),
         sim(1, True, 0.1),
         planner("camera stopped", "stopping", 30, 1),
         planner("camera stopped", "waiting", 30, 1),
-        planner("running", "running", 1000, 2),
+        planner("moving", "moving", 1000, 2),
         sim(2, True, 0.1),
         sim(2, False, 0.35),
         sim(3, True, 0.35),

@@ -60,7 +60,7 @@ class Scene:
         self.surprises.clear()
         self.probe.wait(lambda: len(self.surprises) >= RAMP_STEPS + CALM_STEPS, "predictions to be judged")
         assert max(heard.data for heard in self.surprises[RAMP_STEPS:]) < THRESHOLD
-        assert self.status() == "running"
+        assert self.status() == "moving"
         self.surprises.clear()
 
     def disturb(self, **parameters: list[float]) -> None:
@@ -115,7 +115,7 @@ def test_the_same_surprise_is_only_a_warning_if_that_is_wanted(scene: Scene) -> 
     assert scene.set("planner_node", "on_surprise", "warn") == ""
     scene.drive()
     scene.disturb(obstacle_position_m=[0.6, 0.2, 0.06])
-    scene.probe.wait(lambda: scene.status() == f"running: {REASON}", "a warning")
+    scene.probe.wait(lambda: scene.status() == f"moving: {REASON}", "a warning")
 
 
 def test_a_surprise_may_be_ignored(scene: Scene) -> None:
@@ -123,7 +123,7 @@ def test_a_surprise_may_be_ignored(scene: Scene) -> None:
     scene.drive()
     scene.disturb(obstacle_position_m=[0.6, 0.2, 0.06])
     scene.probe.wait(scene.is_surprised, "a surprise")
-    assert scene.status() == "running"
+    assert scene.status() == "moving"
 
 
 def test_a_place_has_three_finite_numbers(scene: Scene) -> None:

@@ -91,9 +91,7 @@ class PlannerNode(ManagedNode):
             self._trace,
             self._on_embedding,
         )
-        self._motion = Motion(
-            self._output, self._planning.timeline, settings.ramp_s, settings.lookahead_steps()
-        )
+        self._motion = Motion(self._output, self._planning.timeline, settings.ramp_s, settings.lookahead_steps())
         self._driver = Driver(
             self,
             self._space.control_hz,

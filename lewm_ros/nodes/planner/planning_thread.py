@@ -176,7 +176,9 @@ class PlanningThread:
         counts |= {"plans_for_an_old_goal": self._changed_goal, "plans_without_result": self._not_found}
         figures = {"delay_steps": self._delays_steps, "committed_steps": self._committed_steps}
         medians = {name: f"{np.median(list(steps)):.1f}" if steps else "none" for name, steps in figures.items()}
-        return counts | {"plans_hz": f"{self._plans_hz():.1f}"} | medians | percentiles("plan_latency", self._latencies_s)
+        return (
+            counts | {"plans_hz": f"{self._plans_hz():.1f}"} | medians | percentiles("plan_latency", self._latencies_s)
+        )
 
     def _plans_hz(self) -> float:
         """Plans per second, of the newest ones."""

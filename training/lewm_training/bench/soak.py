@@ -136,7 +136,7 @@ def solved_at_end(values: Iterable[dict[str, str]]) -> list[bool]:
 
 
 def _running(line: Line) -> bool:
-    return line["values"].get("state") == "running"
+    return line["values"].get("state") == "moving"
 
 
 def _wait_for_motion(log: Path, folder: Path) -> float:
@@ -144,7 +144,7 @@ def _wait_for_motion(log: Path, folder: Path) -> float:
     end_s = time.monotonic() + START_S
     while time.monotonic() < end_s:
         time.sleep(0.5)
-        if log.exists() and any('"state": "running"' in line for line in log.read_text().splitlines()):
+        if log.exists() and any('"state": "moving"' in line for line in log.read_text().splitlines()):
             return time.monotonic()
     raise ProcessError(f"the arm did not begin to move within {START_S:g} s; {last_words(folder)}")
 
