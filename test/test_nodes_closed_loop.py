@@ -166,7 +166,7 @@ def test_the_arm_moves_when_enabled_and_rests_when_stopped(loop: Loop) -> None:
     assert all(0 < len(plan.points) <= 2 * 5 for plan in plans), "two blocks, without what was committed"
 
     assert loop.probe.call("planner_node/stop").success
-    loop.wait_sim(0.5)
+    loop.wait_sim(1.0)  # to brake from full speed, and for the arm to follow
     commands, rest = len(trajectories), loop.joints()
     loop.wait_sim(0.5)
     assert len(trajectories) == commands

@@ -75,7 +75,7 @@ def test_no_event_ends_motion_without_braking(state: LoopState, event: LoopEvent
     if event in (LoopEvent.DISABLE, LoopEvent.E_STOP, LoopEvent.HALT):
         assert not after.enabled
     if event in (LoopEvent.PROBLEM, LoopEvent.RESET):
-        assert after not in (LoopState.MOVING, LoopState.CLOSING) or event is LoopEvent.RESET and after is state
+        assert after not in (LoopState.MOVING, LoopState.CLOSING) or (event is LoopEvent.RESET and after is state)
     if event is LoopEvent.ALL_WELL:
         assert after is not LoopState.MOVING or state is after
 

@@ -82,6 +82,7 @@ class CommandOutput(ABC):
         self.topic = node.resolve_topic_name(interface)
         self._node, self._space, self._dry_run, self._base_frame = node, space, dry_run, base_frame
         self._filter: SafetyFilter | None = None
+        self._clock_jumped = False
         self._channels = ArmChannels.of(space)
         if self._channels.joints and not self.moves_joints:
             raise ConfigError(
@@ -135,6 +136,7 @@ class CommandOutput(ABC):
 
     def clock_jumped(self) -> None:
         """Note that times of steps, past and to come, are no longer those of the controller's clock."""
+        self._clock_jumped = True
 
     def forget_counts(self) -> None:
         """Count from zero again."""
@@ -303,11 +305,8 @@ class JointTrajectoryOutput(JointOutput):
         self._curve = CommandCurve(self._filter, self._control_ns / NS_PER_S)
         self._settling_steps = math.ceil(rest_to_rest_s(distance, self._limits) * self._control_hz) + 1
         self._start_ns: int | None = None
-        self._clock_jumped = False
-
-    def clock_jumped(self) -> None:
-        # Whatever is sent would not fit what was sent before, which ends at a standstill anyway.
-        self._clock_jumped = True
+        if self._clock_jumped:
+            self._clock_jumped, self._end_ns = False, 0
 
     def send(self, step_ns: int, action: Array, ahead: Array, measured_rad: Array, scale: float) -> Array:
         if self._is_late(step_ns) or self._ends_before():
@@ -336,6 +335,7 @@ class JointTrajectoryOutput(JointOutput):
 
     def _is_late(self, step_ns: int) -> bool:
         """Whether the controller may have passed what the step's command shapes: a message would make it jump."""
+        # After a jump of the clock nothing would fit what was sent before, which ends at a standstill.
         return self._clock_jumped or self._node.get_clock().now().nanoseconds > self.latest_ns(step_ns)
 
     def _ends_before(self) -> bool:

@@ -22,6 +22,8 @@ EARLY_NS = 10_000_000
 """A command goes out so long before it must, since timers and transport are late at times."""
 MARGIN_NS = 3_000_000
 """Between the time at which a plan is usually there and the next command."""
+SIMULATED_TICKS = 2
+"""Simulated time has at least so many ticks per control step."""
 MAX_BRAKING_S = 3.0
 
 
@@ -129,10 +131,16 @@ class Driver:
 
     def _close(self, stamp_ns: int) -> None:
         """Close the loop at a frame; commands are to go out just after plans are usually there."""
-        early_ns = self._control_ns // 2 if self._node.get_clock().ros_time_is_active else EARLY_NS
-        lead_ns = self._output.lead_steps * self._control_ns + early_ns
+        now_ns, early_ns = self._now_ns(), EARLY_NS
         delay_ns = self._inputs.embedding_age_ns(EXPECTED_PERCENT) + self._planning.expected_ns() + MARGIN_NS
-        self._loop = ControlLoop(self._control_ns, lead_ns, stamp_ns + delay_ns, self._now_ns())
+        phase_ns = stamp_ns + delay_ns
+        if self._node.get_clock().ros_time_is_active:
+            # Simulated time is always at a tick, now too; commands go out at ticks, and one may be overlooked.
+            tick_ns = self._control_ns // SIMULATED_TICKS
+            phase_ns += (now_ns - phase_ns) % tick_ns
+            early_ns = 3 * tick_ns // 2
+        lead_ns = self._output.lead_steps * self._control_ns + early_ns
+        self._loop = ControlLoop(self._control_ns, lead_ns, phase_ns, now_ns)
         self._follow_watch.forget()
         self._motion.begin(self._loop, self._inputs.joints.value)
         self._planning.begin(self._loop, self._motion.newest_action)
