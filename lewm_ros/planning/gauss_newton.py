@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lewm_ros.planning.solver import Best, Deadline, Plan, Residuals, SearchSettings, SearchSpace, pick
+from lewm_ros.planning.solver import Deadline, Plan, Residuals, SearchSettings, SearchSpace, pick, total
 
 DIFFERENCE = 0.05
 """Size of the finite differences, in z-scored actions: above the rounding of fp32 rollouts, below their curvature."""
@@ -17,9 +17,15 @@ DIFFERENCE = 0.05
 DAMPINGS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Tried side by side in every iteration, relative to the mean curvature; the best one counts."""
 
+JACOBIAN_EVERY = 3
+"""Iterations. In between, Broyden's update keeps it up to what the last step showed, at no rollout."""
+
 
 class GaussNewton:
     """Levenberg-Marquardt (Marquardt, 1963) from the best start; a knot at a bound moves only inwards.
+
+    Between measured Jacobians stand Broyden's rank-one updates (1965): such a step takes the rollouts of its dampings
+    only, a seventh of those that a Jacobian takes for 35 knots.
 
     `precision` should be fp32.
     """
@@ -35,26 +41,38 @@ class GaussNewton:
         if not deadline.allows_step():
             unscored = torch.full((len(starts),), float("inf"), device=starts.device)
             return Plan(space.to_blocks(candidates[:, 0]), unscored, starts[:, :1], 0)
-        best = Best.of(candidates, space.score(residuals, candidates))
-        elites = best.knots.unsqueeze(1)
+        values = residuals(space.to_blocks(candidates))  # (B, P, R)
+        best, cost, here = _best(candidates, values)
+        elites = best.unsqueeze(1)
+        jacobian = here.new_zeros(0)
         finished = 0
         while finished < self.config.iterations and deadline.allows_step():
-            candidates = self._steps(residuals, best.knots)  # (B, dampings, T, knots, dim)
-            costs = space.score(residuals, candidates)
-            elites = pick(candidates, costs.argsort(1))
-            best = best.better_of(Best.of(candidates, costs))
+            if finished % JACOBIAN_EVERY == 0:
+                jacobian = self._jacobian(residuals, best, here)
+            candidates = self._steps(best, here, jacobian)  # (B, dampings, T, knots, dim)
+            values = residuals(space.to_blocks(candidates))
+            elites = pick(candidates, total(values).argsort(1))
+            knots, new_cost, there = _best(candidates, values)
+            jacobian = _broyden(jacobian, (knots - best).flatten(1), there - here)
+            better = new_cost < cost
+            best = torch.where(better[:, None, None, None], knots, best)
+            here = torch.where(better[:, None], there, here)
+            cost = torch.where(better, new_cost, cost)
             finished += 1
-        return Plan(space.to_blocks(best.knots), best.cost, space.to_blocks(elites), finished)
+        return Plan(space.to_blocks(best), cost, space.to_blocks(elites), finished)
 
-    def _steps(self, residuals: Residuals, knots: Tensor) -> Tensor:
+    def _jacobian(self, residuals: Residuals, knots: Tensor, here: Tensor) -> Tensor:
+        """The Jacobian (B, N, R), transposed, at knots (B, T, knots, dim) with residuals (B, R)."""
+        x, high = knots.flatten(1), self.space.high.expand_as(knots).flatten(1)
+        size = torch.where(x + DIFFERENCE > high, -DIFFERENCE, DIFFERENCE)  # (B, N), towards the inside
+        probes = x.unsqueeze(1) + torch.diag_embed(size)  # (B, N, N)
+        values = residuals(self.space.to_blocks(probes.unflatten(2, knots.shape[1:]))).nan_to_num()  # (B, N, R)
+        return (values - here.unsqueeze(1)) / size.unsqueeze(2)
+
+    def _steps(self, knots: Tensor, here: Tensor, jacobian: Tensor) -> Tensor:
         """Where damped Gauss-Newton steps lead from knots (B, T, knots, dim)."""
         space = self.space
         x, low, high = knots.flatten(1), *(bound.expand_as(knots).flatten(1) for bound in (space.low, space.high))
-        size = torch.where(x + DIFFERENCE > high, -DIFFERENCE, DIFFERENCE)  # (B, N), towards the inside
-        probes = torch.cat([x.unsqueeze(1), x.unsqueeze(1) + torch.diag_embed(size)], dim=1)  # (B, 1 + N, N)
-        values = residuals(space.to_blocks(probes.unflatten(2, knots.shape[1:]))).nan_to_num()  # (B, 1 + N, R)
-        here = values[:, 0]
-        jacobian = (values[:, 1:] - values[:, :1]) / size.unsqueeze(2)  # (B, N, R), transposed
         gradient = (jacobian @ here.unsqueeze(2)).squeeze(2)  # (B, N)
         held = ((x <= low) & (gradient > 0.0)) | ((x >= high) & (gradient < 0.0))
         jacobian = jacobian.masked_fill(held.unsqueeze(2), 0.0)
@@ -65,3 +83,16 @@ class GaussNewton:
         # `solve` looks at the result's validity, for which a CUDA graph cannot wait; damped, the matrix is regular.
         step, _ = torch.linalg.solve_ex(curvature.unsqueeze(1) + damping, -gradient[:, None, :, None])
         return space.clamp((x.unsqueeze(1) + step.squeeze(3)).unflatten(2, knots.shape[1:]))
+
+
+def _best(candidates: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of candidates (B, S, T, knots, dim) with residuals (B, S, R) the best: knots, cost (B,) and residuals (B, R)."""
+    cost, index = total(values).min(1)
+    index = index.unsqueeze(1)
+    return pick(candidates, index)[:, 0], cost, pick(values, index)[:, 0].nan_to_num()
+
+
+def _broyden(jacobian: Tensor, step: Tensor, change: Tensor) -> Tensor:
+    """The transposed Jacobian (B, N, R) closest to this one that explains what a step (B, N) changed (B, R)."""
+    missing = change - (step.unsqueeze(1) @ jacobian).squeeze(1)
+    return jacobian + (step / step.square().sum(1, keepdim=True).clamp_min(1e-12)).unsqueeze(2) * missing.unsqueeze(1)
