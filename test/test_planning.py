@@ -23,15 +23,31 @@ THOROUGH = PlannerConfig(horizon=2, samples=256, iterations=20, elites=25, knots
 SEARCH = PlannerConfig(horizon=2, samples=64, iterations=8, elites=8, knots_per_block=1, precision="fp32")
 
 
+class Replayed:
+    """What a toy imagines; where blocks are chosen one after another, all are imagined again after each."""
+
+    def __init__(self, z: Tensor, imagine: Callable[[Tensor], Tensor]) -> None:
+        self._z, self._imagine = z, imagine
+
+    def __call__(self, plans: Tensor) -> Tensor:
+        return self._imagine(plans)
+
+    def follow(self, choose: Callable[[int, Tensor], Tensor], samples: int, steps: int) -> None:
+        z, chosen = self._z[:, -1:].expand(-1, samples, -1, -1), []
+        for step in range(steps):
+            chosen.append(choose(step, z))
+            z = self(torch.stack(chosen, dim=2))[:, :, -1]
+
+
 class Walk:
     """The state is one token, a 7-D place; a block moves it by the mean of its z-scored actions."""
 
-    def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
+    def start(self, z: Tensor, past_actions: Tensor) -> Replayed:
         def imagine(plans: Tensor) -> Tensor:
             steps = plans.unflatten(-1, (SPACE.action_block, 7)).mean(-2)  # (B, S, T, 7)
             return z[:, None, -1:] + steps.cumsum(2).unsqueeze(-2)  # (B, S, T, 1, 7)
 
-        return imagine
+        return Replayed(z, imagine)
 
 
 DT_NS = 50_000_000
@@ -128,7 +144,7 @@ def test_frames_out_of_phase_are_history_too() -> None:
     class Watched(Walk):
         """Keeps what it is asked."""
 
-        def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
+        def start(self, z: Tensor, past_actions: Tensor) -> Replayed:
             self.asked = z, past_actions
             return super().start(z, past_actions)
 
@@ -236,9 +252,10 @@ def test_a_biased_model_does_not_keep_the_robot_from_the_goal() -> None:
     class Drifting(Walk):
         """Believes that everything drifts by 0.3 in a block."""
 
-        def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
+        def start(self, z: Tensor, past_actions: Tensor) -> Replayed:
             imagine = super().start(z, past_actions)
-            return lambda plans: imagine(plans) + 0.3 * torch.arange(1, plans.shape[2] + 1)[:, None, None]
+            drift = 0.3 * torch.arange(1.0, 100.0)[:, None, None]
+            return Replayed(z, lambda plans: imagine(plans) + drift[: plans.shape[2]])
 
     ends = []
     for config in (replace(HOMING, homing_cost=0.0, running_weight=3.0, solver="gauss_newton"), HOMING):
@@ -339,8 +356,8 @@ def test_the_search_ends_early_when_the_elites_agree() -> None:
 
 def test_a_model_that_predicts_nonsense_moves_nothing_new() -> None:
     class Nonsense(Walk):
-        def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
-            return lambda plans: torch.full((*plans.shape[:3], 1, 7), float("nan"))
+        def start(self, z: Tensor, past_actions: Tensor) -> Replayed:
+            return Replayed(z, lambda plans: torch.full((*plans.shape[:3], 1, 7), float("nan")))
 
     loop = RecedingHorizonPlanner(ToyCheckpoint(Nonsense(), SPACE), SEARCH)
     loop.observe(0, torch.zeros(1, 7))
@@ -385,13 +402,13 @@ GRIPPING = replace(joint_delta(["x"], [0.05], 20.0, gripper=True), action_block=
 class Line(Walk):
     """The place on a line, of which the joint's deltas make a step, and what the gripper was told last."""
 
-    def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
+    def start(self, z: Tensor, past_actions: Tensor) -> Replayed:
         def imagine(plans: Tensor) -> Tensor:
             steps = plans.unflatten(-1, (5, 2))  # (B, S, T, 5, 2)
             place = z[:, None, -1:, 0, :1] + steps[..., 0].sum(-1, keepdim=True).cumsum(2)
             return torch.cat([place, steps[..., -1, 1:]], dim=-1).unsqueeze(-2)
 
-        return imagine
+        return Replayed(z, imagine)
 
 
 def gripping() -> RecedingHorizonPlanner:
@@ -427,12 +444,12 @@ def test_a_goal_may_have_fewer_tokens_than_a_state() -> None:
     class TwoTokens(Walk):
         """A place, and a token that grows and grows, which no goal knows."""
 
-        def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
+        def start(self, z: Tensor, past_actions: Tensor) -> Replayed:
             def imagine(plans: Tensor) -> Tensor:
                 places = super(TwoTokens, self).start(z[:, :, 1:], past_actions)(plans)
                 return torch.cat([torch.full_like(places, 1e3), places], dim=-2)
 
-            return imagine
+            return Replayed(z, imagine)
 
     loop = RecedingHorizonPlanner(ToyCheckpoint(TwoTokens(), SPACE, state_shape=(2, 7), goal_tokens=(1,)), THOROUGH)
     loop.observe(0, torch.zeros(2, 7))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import SMALL_PATCH, random_model, small_model_config, stirred
+from torch import Tensor
 
 from lewm_ros.config import EncoderConfig, PredictorConfig
 from lewm_ros.model import LeWorldModel, Rollout, rollout
@@ -69,3 +70,20 @@ def test_gradients_reach_the_plans(state: str) -> None:
     (fast,) = torch.autograd.grad(Rollout(model).start(z, past)(plans)[..., ::3].square().sum(), plans)
     (reference,) = torch.autograd.grad(model.rollout(z, past, plans)[..., ::3].square().sum(), plans)
     torch.testing.assert_close(fast, reference, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("known", [1, 2, 3])
+def test_blocks_chosen_one_after_another_see_the_states_that_they_lead_to(known: int) -> None:
+    model = random_model()
+    z, past, plans = torch.randn(2, known, 1, 16), torch.randn(2, known - 1, 35), torch.randn(2, 4, 5, 35)
+    imagine, seen = Rollout(model).start(z, past), []
+
+    def choose(step: int, state: Tensor) -> Tensor:
+        seen.append(state)
+        return plans[:, :, step]
+
+    with torch.no_grad():
+        imagine.follow(choose, samples=4, steps=5)
+        after = imagine(plans)
+    torch.testing.assert_close(seen[0], z[:, None, -1].expand(2, 4, 1, 16))
+    torch.testing.assert_close(torch.stack(seen[1:], dim=2), after[:, :, :-1], atol=1e-5, rtol=1e-4)

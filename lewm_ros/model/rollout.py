@@ -15,6 +15,8 @@ Many candidate plans start from one history, and only the newest state of each s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,7 +66,7 @@ class Rollout:
             z: states (B, H, K, D) of the newest frames, oldest first; H at most the model's history.
             past_actions: z-scored blocks (B, H-1, A) executed between them.
         """
-        return Imagination(self, self.embed(z.float()), self.modulate(past_actions.transpose(0, 1).unsqueeze(2)))
+        return Imagination(self, z.float(), self.modulate(past_actions.transpose(0, 1).unsqueeze(2)))
 
     def embed(self, z: Tensor) -> Tensor:
         """States (..., K, D) -> the predictor's input (..., K, W), but for positions."""
@@ -139,14 +141,14 @@ class Imagination:
 
     Args:
         rollout: the predictor.
-        states: embedded (B, H, K, W), oldest first.
+        z: states (B, H, K, D), oldest first.
         past_modulations: of the actions between them, each layer's (6, H-1, B, 1, W).
     """
 
-    def __init__(self, rollout: Rollout, states: Tensor, past_modulations: list[Tensor]) -> None:
-        self._rollout = rollout
-        states = states.transpose(0, 1).unsqueeze(2)  # (H, B, 1, K, W)
-        self._shared, self._newest = states[:-1], states[-1:]
+    def __init__(self, rollout: Rollout, z: Tensor, past_modulations: list[Tensor]) -> None:
+        self._rollout, self._z = rollout, z
+        states = rollout.embed(z).transpose(0, 1).unsqueeze(2)  # (H, B, 1, K, W)
+        self._shared, self._newest = states[:-1], states[-1]
         self._past_modulations = past_modulations
         self._memories: dict[int, Memory] = {}
 
@@ -158,23 +160,53 @@ class Imagination:
             return self._imagine(plans)
         return torch.cat([self._imagine(some) for some in plans.split(group, dim=1)], dim=1)
 
+    def follow(self, choose: Callable[[int, Tensor], Tensor], samples: int, steps: int) -> None:
+        """Let every block be chosen by the state before it.
+
+        Args:
+            choose: from the block's number and the states (B, S, K, D) before it to the z-scored blocks (B, S, A).
+            samples: S.
+            steps: T; what follows the last block is not computed.
+        """
+        chosen: list[list[Tensor]] = []
+
+        def modulate(step: int, z: Tensor) -> list[Tensor]:
+            chosen.append(self._rollout.modulate(choose(step, z).unsqueeze(0)))
+            return [torch.cat(layer, dim=1) for layer in zip(*chosen, strict=True)]
+
+        before = self._roll(modulate, samples, steps - 1)
+        choose(steps - 1, before[-1])
+
     def _imagine(self, plans: Tensor) -> Tensor:
-        rollout, shared = self._rollout, len(self._shared)
         _, samples, steps, _ = plans.shape
-        modulations = rollout.modulate(plans.permute(2, 0, 1, 3))
-        states = [self._newest.expand(-1, -1, samples, -1, -1)[0]]
-        after, oldest, memory = [], -1, rollout.empty_memory()
+        modulations = self._rollout.modulate(plans.permute(2, 0, 1, 3))
+        states = self._roll(lambda step, z: [m[:, : step + 1] for m in modulations], samples, steps)
+        return torch.stack(states[1:], dim=2)
+
+    def _roll(self, modulate: Callable[[int, Tensor], list[Tensor]], samples: int, steps: int) -> list[Tensor]:
+        """The newest states (B, S, K, D) and those after each of some blocks.
+
+        Args:
+            modulate: from a block's number and the states before it to each layer's modulations (6, n, B, S, W) of all
+                blocks up to it.
+            samples: S.
+            steps: how many blocks.
+        """
+        rollout, shared = self._rollout, len(self._shared)
+        states = [self._z[:, -1:].expand(-1, samples, -1, -1)]
+        embedded = [self._newest.expand(-1, samples, -1, -1)]
+        oldest, memory = -1, rollout.empty_memory()
         for step in range(steps):
+            if step:
+                embedded.append(rollout.embed(states[-1]))
             begin = max(0, shared + step + 1 - rollout.history)
             first = step  # the first state to compute
             if begin != oldest:
                 oldest, first = begin, max(0, begin - shared)
                 memory = [list(seen) for seen in self._remember(begin)]
-            newer = [m[:, first : step + 1] for m in modulations]
-            after.append(rollout.advance(torch.stack(states[first:]), shared + first - begin, newer, memory))
-            if step + 1 < steps:
-                states.append(rollout.embed(after[-1]))
-        return torch.stack(after, dim=2)
+            newer = [m[:, first:] for m in modulate(step, states[-1])]
+            states.append(rollout.advance(torch.stack(embedded[first:]), shared + first - begin, newer, memory))
+        return states
 
     def _remember(self, begin: int) -> Memory:
         """Keys and values of the shared states from number `begin` on, which stand at positions 0, 1, ..."""

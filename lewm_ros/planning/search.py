@@ -21,15 +21,23 @@ PROPOSED_ARRIVALS = (2, 4, 8)
 """Blocks until the goal for which a start of the search is proposed."""
 
 
+class Continuation(Protocol):
+    """What follows some frames, as a world model sees it."""
+
+    def __call__(self, plans: Tensor) -> Tensor:
+        """Plans (B, S, T, A) -> the states (B, S, T, K, D) that they lead to."""
+        ...
+
+    def follow(self, choose: Callable[[int, Tensor], Tensor], samples: int, steps: int) -> None:
+        """Ask for every block: `choose` gets its number and the states (B, S, K, D) before, and gives it (B, S, A)."""
+        ...
+
+
 class WorldModel(Protocol):
     """What rolls out plans."""
 
-    def start(self, z: Tensor, past_actions: Tensor) -> Callable[[Tensor], Tensor]:
-        """States (B, H, K, D) of the newest frames and the z-scored blocks (B, H-1, A) between them.
-
-        Returns:
-            a function from plans (B, S, T, A) to the states (B, S, T, K, D) that they lead to.
-        """
+    def start(self, z: Tensor, past_actions: Tensor) -> Continuation:
+        """From the states (B, H, K, D) of the newest frames and the z-scored blocks (B, H-1, A) between them."""
         ...
 
 
@@ -121,7 +129,7 @@ class Search:
     def __init__(self, checkpoint: Plannable, config: PlannerConfig) -> None:
         space, device, proposal = checkpoint.action_space, checkpoint.device, checkpoint.proposal
         self._model, self._config = checkpoint.rollout(config.precision), config
-        self._history, self._proposal = checkpoint.history, proposal
+        self._proposal = proposal
         self._block, self._dim = space.action_block, space.dim
 
         def tensor(values: NDArray[np.float64]) -> Tensor:
@@ -146,11 +154,11 @@ class Search:
 
     def __call__(self, problem: PlanningProblem, generator: torch.Generator, deadline: Deadline) -> Found:
         """Search what is not committed."""
-        z, past, goal = problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0), problem.goal.flatten()
-        residuals = self._residuals(problem)
+        imagine = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0))
+        residuals = self._residuals(problem, imagine)
         starts = self._continued(problem)[None, None]  # (1, 1, T, A)
         if self._proposal is not None and deadline.allows_step():
-            starts = torch.cat([starts, self._propose(problem, z, past, goal).unsqueeze(0)], dim=1)
+            starts = torch.cat([starts, self._propose(problem, imagine).unsqueeze(0)], dim=1)
         plan = self._solver.solve(residuals, starts, generator, deadline)
         plans = torch.cat([plan.blocks.unsqueeze(1), plan.elites], dim=1)
         feasible = self._feasible(plans, problem)[0][0]
@@ -170,18 +178,18 @@ class Search:
         seen, scheduled = self._as_goal(problem.z[-1]), self._per_step(problem.start)
         steps = home_in(self._map, seen, problem.goal.flatten(), scheduled, problem.free, self._config.homing_rate)
         bounded = steps.reshape_as(problem.start).clamp(self._low, self._high)[None, None]
-        cost = total(self._residuals(problem)(bounded))[0, 0]
+        imagine = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0))
+        cost = total(self._residuals(problem, imagine)(bounded))[0, 0]
         return Found(self._feasible(bounded, problem)[0][0, 0], cost, bounded[0, :0], 0)
 
-    def _residuals(self, problem: PlanningProblem) -> Residuals:
+    def _residuals(self, problem: PlanningProblem, imagine: Continuation) -> Residuals:
         """What plans (B, S, T, A) leave to be wished for (B, S, R)."""
-        imagine, goal = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0)), problem.goal
         before = self._per_step(problem.past_actions)[-1] if len(problem.past_actions) else self._rest
 
         def residuals(plans: Tensor) -> Tensor:
             plans, positions = self._feasible(plans, problem)
             reached = self._as_goal(imagine(plans))
-            return self._terms(Candidates(self._per_step(plans), before, reached, goal.flatten(), positions))
+            return self._terms(Candidates(self._per_step(plans), before, reached, problem.goal.flatten(), positions))
 
         return residuals
 
@@ -231,24 +239,16 @@ class Search:
         """Blocks (..., T, A) -> actions (..., T * block, dim)."""
         return blocks.unflatten(-1, (self._block, -1)).flatten(-3, -2)
 
-    def _propose(self, problem: PlanningProblem, z: Tensor, past: Tensor, goal: Tensor) -> Tensor:
+    def _propose(self, problem: PlanningProblem, imagine: Continuation) -> Tensor:
         """Starts of the search (P, T, A): the proposal followed through the model, for several times of arrival."""
-        left = self._arrivals
-        goals = goal.expand(len(left), -1)
-        z, past = z.expand(len(left), -1, -1, -1), past.expand(len(left), -1, -1)
+        left, goals = self._arrivals, problem.goal.flatten().expand(len(self._arrivals), -1)
         blocks: list[Tensor] = []
-        for step, scheduled in enumerate(problem.start):
-            guess = self._proposal(self._as_goal(z[:, -1]), goals, (left - step).clamp_min(1))
-            guess = guess.clamp(self._low, self._high)  # (P, A)
-            blocks.append(guess)
-            free = problem.free[step * self._block : (step + 1) * self._block].repeat_interleave(self._dim)
-            block = torch.where(free, guess, scheduled)[:, None]  # (P, 1, A)
-            after = self._model.start(z, past)(block.unsqueeze(1))[:, 0]  # (P, 1, K, D)
-            z, past = self._shift(z, past, after, block)
-        return torch.stack(blocks, dim=1)
 
-    def _shift(self, z: Tensor, past: Tensor, after: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
-        """The history one block later: states (P, H, K, D) and the blocks between them (P, H-1, A)."""
-        z = torch.cat([z, after], dim=1)[:, -self._history :]
-        past = torch.cat([past, block], dim=1)
-        return z, past[:, past.shape[1] - z.shape[1] + 1 :]
+        def choose(step: int, z: Tensor) -> Tensor:
+            guess = self._proposal(self._as_goal(z[0]), goals, (left - step).clamp_min(1))
+            blocks.append(guess.clamp(self._low, self._high))  # (P, A)
+            free = problem.free[step * self._block : (step + 1) * self._block].repeat_interleave(self._dim)
+            return torch.where(free, blocks[-1], problem.start[step]).unsqueeze(0)
+
+        imagine.follow(choose, len(left), len(problem.start))
+        return torch.stack(blocks, dim=1)
