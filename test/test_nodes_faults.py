@@ -128,7 +128,7 @@ def test_episode_runner_names_the_node_that_is_missing(tmp_path: Path, capfd: py
 
 
 class Arm:
-    """A camera and an arm that stands still, as far as an encoder and a planner can tell."""
+    """A camera and an arm, as far as an encoder and a planner can tell; it goes wherever it is commanded if told so."""
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
@@ -141,6 +141,7 @@ class Arm:
         self.names = list(PANDA.joint_names)
         self.embedding: np.ndarray | None = np.zeros(16, np.float32)
         self.frame: Image | None = None
+        self.follows, self.positions = True, PANDA.home_rad.tolist()
         probe.node.create_timer(0.05, self._publish)
 
     def show_goal(self) -> None:
@@ -154,9 +155,12 @@ class Arm:
 
     def _publish(self) -> None:
         header = self._header()
-        self._joints.publish(JointState(header=header, name=self.names, position=PANDA.home_rad.tolist()))
+        if self.follows and self.probe.heard["commands"]:
+            self.positions = list(self.probe.heard["commands"][-1].data)
+        self._joints.publish(JointState(header=header, name=self.names, position=self.positions))
         if self.embedding is not None:
-            self._embedding.publish(matrix_to_image(self.embedding[np.newaxis], header))
+            seen = self.embedding + np.float32(self.positions[0])  # what moves is not seen the same twice
+            self._embedding.publish(matrix_to_image(seen[np.newaxis], header))
         if self.frame is not None:
             self.frame.header = header
             self._image.publish(self.frame)
@@ -259,7 +263,23 @@ def test_planner_moves_only_on_sound_and_fresh_inputs(arm: Arm, checkpoint_path:
     arm.claim_checkpoint(load_checkpoint(checkpoint_path).identity)
     assert_moving(arm)
 
-    targets = np.array([command.data for command in probe.heard["commands"]])
-    assert np.abs(targets - PANDA.home_rad).max() <= 0.3 + 1e-9, "the arm stands still, so targets stay near it"
+    assert probe.call("planner_node/stop").success
+    assert_at_rest(arm)
+
+
+def test_an_arm_that_stands_still_while_commanded_is_named_and_no_longer_commanded(arm: Arm) -> None:
+    probe = arm.probe
+    arm.show_goal()
+    probe.wait(lambda: probe.enable().success, "the planner to be enabled")
+    assert_moving(arm)
+    arm.follows, before = False, len(probe.heard["commands"])
+    arm.embedding = np.linspace(0.0, 1.0, 16, dtype=np.float32)
+    wait_for_status(probe, "planner_node", DiagnosticStatus.ERROR, "stands still while commanded to move")
+    assert_at_rest(arm)
+    targets = np.array([command.data for command in probe.heard["commands"][before:]])
+    assert np.abs(targets - arm.positions).max() <= 0.3 + 1e-9, "the arm stands still, so targets stay near it"
+    arm.follows = True
+    probe.wait(lambda: probe.enable().success, "the planner to be enabled again")
+    assert_moving(arm)
     assert probe.call("planner_node/stop").success
     assert_at_rest(arm)

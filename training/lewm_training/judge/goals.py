@@ -30,7 +30,7 @@ from lewm_training.judge.processes import (
 
 TICKS_PER_STEP = 2
 """Of the simulator, so that joint states come more often than they are needed."""
-STEPS_PER_AGE = 4
+STEPS_WITHOUT_INPUT, BLOCKS_WITHOUT_PLAN = 6, 4
 """So many control steps without an input, or blocks without a plan, are not yet a fault."""
 
 
@@ -119,8 +119,8 @@ def planner_parameters_for(space: ActionSpace) -> dict[str, Any]:
     shipped = planner_parameters()
     return {
         "command_interface": "twist" if ArmChannels.of(space).twist else shipped["command_interface"],
-        "max_input_age_s": max(shipped["max_input_age_s"], STEPS_PER_AGE / space.control_hz),
-        "max_plan_age_s": max(shipped["max_plan_age_s"], STEPS_PER_AGE * space.block_s),
+        "max_input_age_s": max(shipped["max_input_age_s"], STEPS_WITHOUT_INPUT / space.control_hz),
+        "max_plan_age_s": max(shipped["max_plan_age_s"], BLOCKS_WITHOUT_PLAN * space.block_s),
     }
 
 
