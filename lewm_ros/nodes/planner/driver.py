@@ -75,8 +75,8 @@ class Driver:
         self._handle(LoopEvent.HALT, "the node ends")
         self._send_timer.cancel()
         while self.state.brakes:
-            time.sleep(self._control_ns / NS_PER_S)
             # The executor waits for this; simulated time stands still meanwhile.
+            time.sleep(min(max(self._loop.send_ns - self._now_ns(), 0), self._control_ns) / NS_PER_S)
             self._brake(max(self._now_ns(), self._loop.send_ns))
             self._give_up_braking()
         self._watch_timer.cancel()
