@@ -99,6 +99,7 @@ def goal(final_distance_m: float, latency_s: float | None) -> dict:
     return {
         "start_distance_m": 0.2,
         "final_distance_m": final_distance_m,
+        "closest_distance_m": min(final_distance_m, 0.1),
         "success": final_distance_m <= 0.05,
         "plan_latency_p50_s": latency_s,
         "plan_latency_p95_s": latency_s,

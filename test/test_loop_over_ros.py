@@ -26,15 +26,6 @@ from lewm_training.judge.processes import ProcessError, planner_config
 pytest.importorskip("rclpy", reason="no ROS 2: neither sourced nor installed with the extra 'ros'")
 
 
-@pytest.fixture(scope="module")
-def fast_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random tiny checkpoint with a camera and a rate that are not the simulator's own."""
-    config = small_model_config()
-    config = replace(config, encoder=replace(config.encoder, image_size=48))
-    checkpoint = Checkpoint(LeWorldModel(config).eval(), replace(joint_delta_space(), control_hz=40.0))
-    return save_checkpoint(checkpoint, tmp_path_factory.mktemp("checkpoint") / "fast")
-
-
 def test_the_demo_leaves_pictures_a_plot_and_a_video(
     checkpoint_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -49,12 +40,21 @@ def test_the_demo_leaves_pictures_a_plot_and_a_video(
     assert frames[0].shape == (384, 768, 3)  # camera and goal side by side
 
 
-def test_camera_and_budget_are_the_checkpoints(fast_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("image_size", "control_hz"), [(48, 40.0), (224, 10.0)])
+def test_camera_rate_and_budget_are_the_checkpoints(image_size: int, control_hz: float, tmp_path: Path) -> None:
+    """A random tiny checkpoint with a camera and a rate that are not the simulator's own."""
+    config = small_model_config()
+    config = replace(config, encoder=replace(config.encoder, image_size=image_size))
+    checkpoint = Checkpoint(LeWorldModel(config).eval(), replace(joint_delta_space(), control_hz=control_hz))
+    path = save_checkpoint(checkpoint, tmp_path / "other")
     search = PlannerConfig(horizon=1, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
-    (goal,) = drive_goals(str(fast_checkpoint), "reach", 1, 0, search, record=tmp_path)
+    (goal,) = drive_goals(str(path), "reach", 1, 0, search, record=tmp_path)
     assert goal["trace"]["time_s"][-1] == pytest.approx(6.0, abs=0.1)
+    assert goal["plan_rate_hz"] > 0.0
+    assert 3.0 * control_hz < goal["cycles"] < 6.5 * control_hz, "six seconds, fewer if the machine was busy"
+    assert goal["closest_distance_m"] <= min(goal["start_distance_m"], *goal["trace"]["distance_m"])
     with np.load(tmp_path / "goal_000.npz") as film:
-        assert film["frames"].shape[1:] == film["goal"].shape == (1, 48, 48, 3)
+        assert film["frames"].shape[1:] == film["goal"].shape == (1, image_size, image_size, 3)
 
 
 def test_two_cameras_joints_and_a_gripper_go_round_the_loop(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def goal(final_distance_m: float, latency_s: float | None, success: bool = False
     return {
         "start_distance_m": 0.2,
         "final_distance_m": final_distance_m,
+        "closest_distance_m": min(final_distance_m, 0.1),
         "success": success,
         "plan_latency_p50_s": latency_s,
         "plan_latency_p95_s": latency_s,
@@ -52,6 +53,7 @@ def test_a_goal_without_a_plan_is_not_solved_and_has_no_latency(reach: Environme
     assert report["plan_latency_s"] == {"p50": pytest.approx(0.2), "p95": pytest.approx(0.3)}
     assert report["missed_fraction"] == 6 / 240
     assert report["final_distances_m"] == [0.01, 0.3]
+    assert report["lost_m"]["median"] == pytest.approx(0.1)  # of 0 and 0.2: the third was 0.1 m away on its way
 
 
 def test_without_any_plan_there_are_figures_nevertheless(reach: Environment) -> None:

@@ -24,7 +24,8 @@ FRAME_PERIOD_NS = 100_000_000
 class EpisodeResult:
     """Everything observed from `start_ns` on, in simulated time.
 
-    `distance_m` is the newest distance, `solved` whether that counts as solved.
+    `distance_m` is the newest distance, `closest_m` the smallest one, the start's included; `solved` says whether the
+    newest one counts as solved.
     """
 
     index: int
@@ -41,10 +42,10 @@ class EpisodeResult:
     frames: list[Frames] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.distance_m = self.start_distance_m
+        self.distance_m = self.closest_m = self.start_distance_m
 
     def add_distance(self, time_ns: int, distance_m: float) -> None:
-        self.distance_m = distance_m
+        self.distance_m, self.closest_m = distance_m, min(self.closest_m, distance_m)
         if not self.trace_ns or time_ns >= self.trace_ns[-1] + TRACE_PERIOD_NS:
             self.trace_ns.append(time_ns)
             self.trace_m.append(distance_m)
@@ -68,6 +69,7 @@ class EpisodeResult:
             "index": self.index,
             "start_distance_m": self.start_distance_m,
             "final_distance_m": round(self.distance_m, 4),
+            "closest_distance_m": round(self.closest_m, 4),
             "success": self.solved,
             "plan_rate_hz": rate_hz([time_ns for time_ns, _ in self.costs]),
             "command_rate_hz": rate_hz(self.command_ns),
