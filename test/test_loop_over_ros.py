@@ -47,7 +47,7 @@ def test_camera_rate_and_budget_are_the_checkpoints(image_size: int, control_hz:
     config = replace(config, encoder=replace(config.encoder, image_size=image_size))
     checkpoint = Checkpoint(LeWorldModel(config).eval(), replace(joint_delta_space(), control_hz=control_hz))
     path = save_checkpoint(checkpoint, tmp_path / "other")
-    search = PlannerConfig(horizon=1, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
+    search = PlannerConfig(horizon=3, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
     (goal,) = drive_goals(str(path), "reach", 1, 0, search, record=tmp_path)
     assert goal["trace"]["time_s"][-1] == pytest.approx(6.0, abs=0.1)
     assert goal["plan_rate_hz"] > 0.0
@@ -67,7 +67,7 @@ def test_two_cameras_joints_and_a_gripper_go_round_the_loop(tmp_path: Path) -> N
     model = LeWorldModel(replace(small_model_config(), action_dim=space.block_dim), inputs).eval()
     assert (model.tokens, model.goal_tokens) == (3, (0, 1)), "a token per camera, and one of the vectors"
     path = save_checkpoint(Checkpoint(model, space), tmp_path / "two")
-    search = PlannerConfig(horizon=1, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
+    search = PlannerConfig(horizon=3, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
     (goal,) = drive_goals(str(path), "pick_place", 1, 0, search, record=tmp_path)
     assert goal["trace"]["time_s"][-1] == pytest.approx(10.0, abs=0.1)
     assert goal["plan_rate_hz"] > 0.0
@@ -89,7 +89,7 @@ def test_eval_over_ros_reports_rates_and_the_same_start_as_the_direct_loop(
     checkpoint_path: Path, tmp_path: Path
 ) -> None:
     search = tmp_path / "search.yaml"
-    search.write_text("{horizon: 1, samples: 2, iterations: 1, elites: 1}")
+    search.write_text("{horizon: 3, samples: 2, iterations: 1, elites: 1}")
     common = ["--checkpoint", str(checkpoint_path), "--episodes", "1", "--seed", "7", "--planner", str(search)]
     reports = {}
     for transport in ("direct", "ros"):
