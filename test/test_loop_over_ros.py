@@ -96,7 +96,9 @@ def test_eval_over_ros_reports_rates_and_the_same_start_as_the_direct_loop(
         path = tmp_path / f"{transport}.json"
         assert main(["eval", *common, "--transport", transport, "--json", str(path)]) == 0
         reports[transport] = json.loads(path.read_text())
-    assert reports["ros"].keys() >= reports["direct"].keys()
+    # Where the environment waits for the planner, there is no timing but the one that was asked for.
+    asked_for = {"replan_steps", "delay_steps", "plans_slower_than_delay"}
+    assert reports["ros"].keys() >= reports["direct"].keys() - asked_for
     assert reports["ros"]["unit"] == "m"
     start = [report["start_distance_m"]["median"] for report in reports.values()]
     assert start[0] == pytest.approx(start[1], abs=1e-3)

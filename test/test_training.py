@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(dataset_path:
     assert any(not torch.equal(value, other["model"][name]) for name, value in one["model"].items())
 
 
-@pytest.mark.parametrize("name", ["nano", "tiny", "patch"])
+@pytest.mark.parametrize("name", ["nano", "reach", "tiny", "patch"])
 def test_the_recipes_are_complete(name: str) -> None:
     path = ROOT / "config" / f"train_{name}.yaml"
     recipe = load(TrainConfig, path)
