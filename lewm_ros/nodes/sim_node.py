@@ -34,6 +34,7 @@ MAX_TICKS_AT_ONCE = 2
 """When behind: time goes at most twice as fast, which the other nodes can follow."""
 MAX_BEHIND_S = 0.5
 """More than this is not caught up."""
+LEAST_WAIT_S = 2e-4
 LOG_PERIOD_S = 5.0
 
 
@@ -142,10 +143,16 @@ class SimNode(ManagedNode):
         return time.monotonic() - self._started_s - self._slipped_s - self._ticks / self._tick_hz
 
     def _catch_up(self) -> None:
+        if self.state != "active":
+            return  # The timer was ready when it was cancelled.
         behind_s = self._behind_s()
         self._slipped_s += max(behind_s - MAX_BEHIND_S, 0.0)
         for _ in range(min(int(behind_s * self._tick_hz), MAX_TICKS_AT_ONCE)):
             self._tick()
+        # Wake when the next tick is due, not a period after this one: a frame is not to be older than it must.
+        due_s = 1.0 / self._tick_hz - self._behind_s()
+        self._timer.timer_period_ns = round(max(due_s, LEAST_WAIT_S) * NS_PER_S)
+        self._timer.reset()
 
     def _tick(self) -> None:
         target_rad = self._command.target_rad(self._arm, self.time_ns + self._tick_ns)
