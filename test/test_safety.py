@@ -106,7 +106,7 @@ def test_a_filter_resumes_from_what_was_foreseen(control_hz: float) -> None:
     targets = PANDA.home_rad + np.arange(1, 9)[:, np.newaxis] * 0.4 / control_hz
     foreseen = safety.preview(targets)
     for command in foreseen[:5]:
-        safety.resume(command)
+        safety.resume(command.state)
     other_path = [other.filter(target, other.position_rad).position_rad for target in targets]
     np.testing.assert_array_equal(safety.position_rad, other_path[4])
     np.testing.assert_array_equal(safety.filter(targets[5], safety.position_rad).position_rad, other_path[5])

@@ -29,6 +29,8 @@ class CommandCurve:
         self._filter, self._dt = safety, dt
         self.control_points_rad = np.tile(safety.position_rad, (1 + KNOTS_BEFORE + 1 + SHAPED_BEFORE, 1))
         self._following: list[Filtered] = []
+        self._state = safety.state
+        self._earlier = self.control_points_rad, self._following, self._state
 
     @property
     def standing(self) -> bool:
@@ -42,8 +44,15 @@ class CommandCurve:
 
     def append(self) -> None:
         """Take in the filter's newest command."""
+        self._earlier = self.control_points_rad, self._following, self._state
         self._following = []
-        self._append(self._filter.position_rad)
+        self._append()
+
+    def take_back(self) -> None:
+        """Undo the newest command, which could not be sent in time, and go on as if there had been none."""
+        self.control_points_rad, self._following, self._state = self._earlier
+        self._filter.resume(self._state)
+        self.go_on()
 
     def foresee(self, targets_rad: Array, scale: float = 1.0) -> Knots:
         """The curve as it goes on through targets (n, J) to a standstill, if nothing else is commanded.
@@ -59,8 +68,9 @@ class CommandCurve:
     def go_on(self) -> None:
         """Note that nothing was commanded in time: the arm goes on as foreseen, and the filter from there."""
         if self._following:
-            self._filter.resume(self._following.pop(0))
-        self._append(self._filter.position_rad)
+            self._filter.resume(self._following.pop(0).state)
+        self._append()
 
-    def _append(self, position_rad: Array) -> None:
-        self.control_points_rad = np.concatenate([self.control_points_rad[1:], [position_rad]])
+    def _append(self) -> None:
+        self._state = self._filter.state
+        self.control_points_rad = np.concatenate([self.control_points_rad[1:], [self._state.position_rad]])

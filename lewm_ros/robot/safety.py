@@ -118,7 +118,8 @@ class SafetyFilter:
         self._begun: FilterState | None = None
 
     @property
-    def _state(self) -> FilterState:
+    def state(self) -> FilterState:
+        """What is remembered after the last command."""
         if self._begun is None:
             raise RuntimeError("SafetyFilter.begin must come before the first command")
         return self._begun
@@ -126,17 +127,17 @@ class SafetyFilter:
     @property
     def position_rad(self) -> Array:
         """The last command (J,)."""
-        return self._state.position_rad
+        return self.state.position_rad
 
     @property
     def aim_rad(self) -> Array:
         """Where the last command leads (J,), which relative targets add to: it, but for the delay of the jerk rule."""
-        return self._state.aims_rad[-1]
+        return self.state.aims_rad[-1]
 
     @property
     def standing(self) -> bool:
         """Whether the last command was to stand still."""
-        state = self._state
+        state = self.state
         return bool(np.all(np.abs([state.velocity_rad_s, state.sent_velocity_rad_s]) < TOLERANCE))
 
     def begin(self, measured_rad: ArrayLike) -> None:
@@ -191,9 +192,9 @@ class SafetyFilter:
             commands.append(ahead.brake())
         return commands
 
-    def resume(self, command: Filtered) -> None:
-        """Go on from a previewed command, which is what the arm was sent."""
-        self._begun = command.state
+    def resume(self, state: FilterState) -> None:
+        """Go on from after another command, previewed or earlier, which is what the arm was sent."""
+        self._begun = state
 
     def _problem(self, values: ArrayLike) -> str:
         """Why values cannot be joint positions; empty if they can."""
@@ -224,7 +225,7 @@ class SafetyFilter:
         wanted = self._approach(near, speed)
         down = stoppable_speed(self.aim_rad - low, self._braking, self._dt)
         up = stoppable_speed(high - self.aim_rad, self._braking, self._dt)
-        reachable = self._state.velocity_rad_s - self._change, self._state.velocity_rad_s + self._change
+        reachable = self.state.velocity_rad_s - self._change, self.state.velocity_rad_s + self._change
         velocity = np.clip(np.clip(wanted, -down, up), *reachable)
 
         direct = (near - self.aim_rad) / self._dt
@@ -239,7 +240,7 @@ class SafetyFilter:
 
     def _approach(self, target_rad: Array, speed: Array) -> Array:
         """Velocities (J,) that keep up with a moving target, and close in on it only as fast as that can stop at it."""
-        drift = np.clip((target_rad - self._state.target_rad) / self._dt, -speed, speed)
+        drift = np.clip((target_rad - self.state.target_rad) / self._dt, -speed, speed)
         missing = target_rad - self.aim_rad - drift * self._dt
         closing = np.sign(missing) * stoppable_speed(np.abs(missing), self._change, self._dt)
         return np.clip(drift + closing, -speed, speed)
@@ -257,17 +258,17 @@ class SafetyFilter:
 
         if inside(velocity[np.newaxis])[0]:
             return velocity
-        stop = slowed(self._state.velocity_rad_s, self._change)
+        stop = slowed(self.state.velocity_rad_s, self._change)
         tried = stop + SHARES[:, np.newaxis] * (velocity - stop)
         good = inside(tried)
         return tried[np.argmax(good)] if good.any() else stop
 
     def _brake(self, changed: dict[str, int]) -> Filtered:
-        velocity = slowed(self._state.velocity_rad_s, self._change)
+        velocity = slowed(self.state.velocity_rad_s, self._change)
         return self._step(velocity, self.aim_rad + velocity * self._dt, changed)
 
     def _step(self, velocity: Array, target_rad: Array, changed: dict[str, int]) -> Filtered:
-        before = self._state
+        before = self.state
         acceleration = (velocity - before.velocity_rad_s) / self._dt
         changed["jerk"] = _count(np.abs(acceleration - before.acceleration_rad_s2) > self._jerk * self._dt)
         aims = np.concatenate([before.aims_rad[1:], [self.aim_rad + velocity * self._dt]])

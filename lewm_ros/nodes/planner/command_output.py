@@ -313,9 +313,13 @@ class JointTrajectoryOutput(JointOutput):
             return self.skip(step_ns)
         if not self._settles(step_ns):
             return super().send(step_ns, action, ahead, measured_rad, scale)
-        still = [0.0] * len(self._joint_names)
-        start = JointTrajectoryPoint(positions=list(self._filter.position_rad), velocities=still, accelerations=still)
-        self._send(self._trajectory(_header(self._start_ns - self._control_ns), [start]))
+        arrives_ns = self._start_ns - self._control_ns
+        if self.latest_ns(step_ns) + self._control_ns < arrives_ns:
+            still = [0.0] * len(self._joint_names)
+            start = JointTrajectoryPoint(
+                positions=list(self._filter.position_rad), velocities=still, accelerations=still
+            )
+            self._send(self._trajectory(_header(arrives_ns), [start]))
         return self._space.rest(self._executed)
 
     def skip(self, step_ns: int) -> Array:
@@ -361,8 +365,13 @@ class JointTrajectoryOutput(JointOutput):
             for p, v, a in rows
         ]
         first_ns = step_ns - (self.lead_steps + KNOTS_BEFORE) * self._control_ns
+        message = self._trajectory(_header(first_ns), points)
+        if self._is_late(step_ns):  # since all this takes a while, and others may have kept the processor meanwhile
+            self._curve.take_back()
+            self._target = self._filter.aim_rad
+            return
         self._end_ns = first_ns + (len(points) - 1) * self._control_ns
-        self._send(self._trajectory(_header(first_ns), points))
+        self._send(message)
 
 
 class JointCommandOutput(JointOutput):

@@ -24,6 +24,8 @@ MARGIN_NS = 3_000_000
 """Between the time at which a plan is usually there and the next command."""
 SIMULATED_TICKS = 2
 """Simulated time has at least so many ticks per control step."""
+CLOCK_STANDS_S = 0.3
+"""A clock that has not moved for so long stands still: a stop under way goes on at the pace of the watch."""
 MAX_BRAKING_S = 3.0
 
 
@@ -59,6 +61,7 @@ class Driver:
         self._enabled_ns, self._braking_since_s = 0, 0.0
         self._estop = False
         self._clock_watch, self._clock_problem = ClockWatch(), ""
+        self._clock_ns, self._clock_moved_s = 0, 0.0
         # Commands follow the clock of the stamps; what watches over them must not, since that clock may stand still.
         self._send_timer = node.create_timer(1.0 / control_hz, self._send, autostart=False)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -163,6 +166,8 @@ class Driver:
 
     def _check_clock(self) -> None:
         jumped, now_ns = bool(self._clock_problem), self._now_ns()
+        if now_ns != self._clock_ns:
+            self._clock_ns, self._clock_moved_s = now_ns, time.monotonic()
         self._clock_problem = self._clock_watch.check(now_ns / NS_PER_S, time.monotonic())
         if self._clock_problem:
             self._enabled_ns = now_ns  # Times from before the jump say nothing about times after it.
@@ -172,7 +177,7 @@ class Driver:
                 self._arm_timer()
 
     def _send(self) -> None:
-        """Send the command that is due; nothing else sends one."""
+        """Send the command that is due; nothing else sends one while the clock goes."""
         self._check()
         now_ns = self._now_ns()
         if self.state is LoopState.MOVING:
@@ -208,6 +213,8 @@ class Driver:
         if reason and self.state.enabled and not self.stopped:
             self.disable(reason)
         if self.state.brakes:
+            if time.monotonic() - self._clock_moved_s > CLOCK_STANDS_S:
+                self._brake(self._loop.send_ns)
             self._give_up_braking()
 
     def _now_ns(self) -> int:
