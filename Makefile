@@ -28,7 +28,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export MUJOCO_GL ?= egl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest faults fuzz soak lint format bench clean
+.PHONY: help demo test test-oldest faults chaos fuzz soak lint format bench clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
@@ -44,6 +44,9 @@ test-oldest: ## run it with the oldest versions that setup.py admits, in .venv-o
 
 faults: $(INSTALLED) ## run the fault table against real nodes; three minutes on a machine that does nothing else
 	@$(BIN)/pytest test/test_fault_table.py
+
+chaos: $(INSTALLED) ## a random fault, or two, every few seconds for ten minutes; another time, others: MINUTES=60 SEED=1
+	@$(BIN)/python test/chaos.py --minutes $(or $(MINUTES),10) --seed $(or $(SEED),0)
 
 fuzz: $(INSTALLED) ## import 2000 spoiled files of each format; fewer, others: MUTANTS=200 FORMATS=hdf5 SEED=1
 	@$(BIN)/python test/fuzz_importers.py --mutants $(or $(MUTANTS),2000) --seed $(or $(SEED),0) $(FORMATS)
@@ -62,8 +65,8 @@ format: $(INSTALLED) ## mend style and format
 bench: $(INSTALLED) ## time encoding and planning on this machine
 	@$(BIN)/lewm bench inference
 
-clean: ## remove build outputs, demo/ and soak/; .venv, .venv-oldest, data/ and runs/ stay
-	rm -rf build install log demo soak *.egg-info .hypothesis .pytest_cache .ruff_cache
+clean: ## remove build outputs, demo/, soak/ and chaos/; .venv, .venv-oldest, data/ and runs/ stay
+	rm -rf build install log demo soak chaos *.egg-info .hypothesis .pytest_cache .ruff_cache
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(INSTALLED): setup.py setup.cfg constraints.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections import deque
@@ -44,6 +45,11 @@ PHASE_NS = 10_000_000
 """How much later than the first camera the second one takes its frames."""
 RAMP_S = 0.3
 LATELY_S = 0.2
+SEARCH = SMALL_SEARCH | {"planner__horizon": 5}
+"""As far ahead as the shipped search, so that plans may be late."""
+DELAY_S = 0.2
+"""By how much the arm is late when it is `delayed`."""
+GOAL_PERIOD_S = 0.02
 PAUSE_S = 0.12
 MAX_LATENESS_S = 0.2
 REASON_S = 0.5
@@ -86,6 +92,7 @@ class PathJudge:
     def __init__(self, limits: JointLimits, control_hz: float) -> None:
         self.controller = TrajectoryJudge(limits)
         self.faults, self.times_s = self.controller.faults, []
+        self._sequence = 0
         self._per_second, self.place, self.finish = control_hz + 5, self.controller.hold, self.controller.finish
 
     @property
@@ -96,9 +103,17 @@ class PathJudge:
     def standing(self) -> bool:
         return self.controller.stands(time.time_ns())
 
-    def saw(self, message: JointTrajectory, sent_ns: int) -> None:
-        """Take in a trajectory that was sent, and so arrived, at a time of the system's clock."""
+    def saw(self, message: JointTrajectory, sent_ns: int, sequence: int) -> None:
+        """Take in a trajectory that was sent, and so arrived, at a time of the system's clock.
+
+        Faults say how long after its stamp, and how many messages of its sender were lost before it.
+        """
+        known = len(self.faults)
         self.controller.saw(message, sent_ns)
+        after_s = (sent_ns - stamp_to_ns(message.header.stamp)) / NS_PER_S
+        sent = f"sent {after_s:.4f} s after its stamp, {max(0, sequence - self._sequence - 1)} lost before it"
+        self.faults[known:] = [f"{fault}; {sent}" for fault in self.faults[known:]]
+        self._sequence = sequence
         self.times_s.append(sent_ns / NS_PER_S)
         if any(message.points[-1].velocities):
             self.faults.append(f"a trajectory that does not end at rest: {message.points[-1]}")
@@ -227,20 +242,26 @@ class FaultBench(Probe):
             self.node.create_subscription(Float64MultiArray, interface, self._on_command, 100)
         self.statuses: list[Heard] = []
         self._late: list[tuple[float, float]] = []
-        self._ticks, self._last_tick_s = 0, time.monotonic()
+        self._calls, self._ticks, self._last_tick_s = 0, 0, time.monotonic()
         self.clock_offset_ns = 0
         self._paused_ns: int | None = None
         self.mend()
         self.place(PANDA.home_rad)
         self.node.create_timer(TICK_S, self._tick)
+        self.node.create_timer(GOAL_PERIOD_S, self._change_goal)
 
     # Processes
+
+    def stop(self, *names: str) -> None:
+        """Have nodes do nothing until all is mended, as SIGSTOP does."""
+        for name in names:
+            self.process(name).send_signal(signal.SIGSTOP)
 
     def start_encoder(self) -> None:
         self._start("encoder_node")
 
     def start_planner(self) -> None:
-        self._start("planner_node", command_interface=self._interface, ramp_s=RAMP_S, **SMALL_SEARCH)
+        self._start("planner_node", command_interface=self._interface, ramp_s=RAMP_S, **SEARCH)
 
     def process(self, name: str) -> Any:
         """The process of a node."""
@@ -269,7 +290,8 @@ class FaultBench(Probe):
         self.partner: Callable[[Image], Iterable[Image]] = lambda frame: [frame]
         self.joints: Callable[[JointState], Iterable[JointState]] = lambda state: [state]
         self.finger: Callable[[JointState], Iterable[JointState]] = lambda state: [state]
-        self.other_camera = self.other_arm = False
+        self.other_camera = self.other_arm = self.delayed = self.goal_floods = False
+        self.slowness = 1
         self.scene_rad: Array | None = None
         self.other_encoder: Array | None = None
         self.follows = self.clock_goes = True
@@ -287,10 +309,15 @@ class FaultBench(Probe):
         """Have the arm be somewhere else (7,) than its controller knows."""
         self.position_rad = np.array(positions_rad, dtype=np.float64)
         self._lately_rad = deque([self.position_rad], maxlen=round(LATELY_S / TICK_S))
+        self._targets_rad = deque([self.position_rad], maxlen=1 + round(DELAY_S / TICK_S))
 
     def pause(self) -> None:
         """Stop the clock, and with it all that is sent."""
         self._paused_ns = self.now_ns()
+
+    def jump(self, seconds: float) -> None:
+        """Have the clock be so much later from one moment to the next."""
+        self.clock_offset_ns += round(seconds * NS_PER_S)
 
     def press_estop(self, pressed: bool) -> None:
         self._estop.publish(Bool(data=pressed))
@@ -341,12 +368,21 @@ class FaultBench(Probe):
 
     def moves(self) -> None:
         """Return once the arm has been seen to move, on several commands; enables the planner if need be."""
-        if np.abs(self.position_rad - PANDA.home_rad).max() > FAR_RAD:
+        if self.far:
             self.call("planner_node/stop")
             self.rests()
             self.place(PANDA.home_rad)
-        self.wait(lambda: self.enable().success, "the planner to be enabled", timeout_s=30.0)
+        self.allow()
         self.goes_on()
+
+    @property
+    def far(self) -> bool:
+        """Whether the arm has gone so far from home that it might come near its limits."""
+        return bool(np.abs(self.position_rad - PANDA.home_rad).max() > FAR_RAD)
+
+    def allow(self) -> None:
+        """Enable the planner as soon as it can be."""
+        self.wait(lambda: self.enable().success, "the planner to be enabled")
 
     def goes_on(self, commands: int = 5) -> None:
         """Return once the arm moves on, without being enabled."""
@@ -409,12 +445,17 @@ class FaultBench(Probe):
     def _tick(self) -> None:
         now_s = time.monotonic()
         self._late.append((now_s, max(0.0, now_s - self._last_tick_s - TICK_S)))
-        self._last_tick_s, self._ticks = now_s, self._ticks + 1
-        if self._paused_ns is not None:
+        # With a slow clock the whole world is slow.
+        elapsed_s, self._last_tick_s, self._calls = now_s - self._last_tick_s, now_s, self._calls + 1
+        self.clock_offset_ns -= round(elapsed_s * (1.0 - 1.0 / self.slowness) * NS_PER_S)
+        if self._paused_ns is not None or self._calls % self.slowness:
             return
+        self._ticks += 1
+        self._targets_rad.append(self.judge.target_rad)
         if self.follows:
             most = PANDA.velocity_rad_s * TICK_S
-            self.position_rad = self.position_rad + np.clip(self.judge.target_rad - self.position_rad, -most, most)
+            target_rad = self._targets_rad[0 if self.delayed else -1]
+            self.position_rad = self.position_rad + np.clip(target_rad - self.position_rad, -most, most)
             self._lately_rad.append(self.position_rad)
         if self._sim_time and self.clock_goes:
             self._clock.publish(Clock(clock=ns_to_stamp(self.now_ns())))
@@ -442,11 +483,15 @@ class FaultBench(Probe):
             if self.other_encoder is not None:
                 self._other_encoder.publish(matrix_to_image(self.other_encoder[np.newaxis], self.header()))
 
+    def _change_goal(self) -> None:
+        if self.goal_floods:
+            self.show_goal(phase=1.0 + 0.3 * math.sin(time.monotonic()))
+
     def _joint_state(self, positions_rad: Array) -> JointState:
         return JointState(header=self.header(), name=list(PANDA.joint_names), position=positions_rad.tolist())
 
     def _on_trajectory(self, message: JointTrajectory, info: dict[str, Any]) -> None:
-        self.judge.saw(message, info["source_timestamp"])
+        self.judge.saw(message, info["source_timestamp"], info["publication_sequence_number"])
 
     def _on_command(self, message: Float64MultiArray, info: dict[str, Any]) -> None:
         lately_rad, sent_s = np.array(self._lately_rad), info["source_timestamp"] / NS_PER_S
