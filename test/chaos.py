@@ -41,8 +41,15 @@ PAUSE_S, LASTS_S = (0.5, 3.0), (0.5, 2.0)
 TWO_AT_ONCE = 1.0 / 3.0
 HARMLESS_NAMES = {fault.name for fault in (*HARMLESS, *OF_SEVERAL_HARMLESS)}
 EVERYWHERE = [*STOPPING, *HARMLESS, *IN_MOTION]
-OF_ONE_CAMERA = {"two encoders", "embedding not a number", "embedding of another size"}
-"""Their embeddings are those of a model with one camera."""
+OF_ONE_CAMERA = {
+    "two encoders",
+    "embedding not a number",
+    "embedding of another size",
+    "image stamp in the future",
+    "image stamp old",
+    "image stamp zero",
+}
+"""Another size of embeddings; with two cameras, frames of another time have no partner and no embedding."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,11 @@ class Part:
     interface: str
     sim_time: bool
     faults: Sequence[Fault]
+
+    def apart(self, first: Fault, other: Fault) -> bool:
+        """Whether two faults are of different things; joints belong to a view if the model takes them."""
+        alike = {"view", "joints"} if self.inputs else set()
+        return first.of != other.of and not {first.of, other.of} <= alike
 
 
 PARTS = (
@@ -99,12 +111,13 @@ class Seen:
     failures: list[str] = field(default_factory=list)
 
 
-def draw(faults: Sequence[Fault], seconds: float, random: np.random.Generator) -> list[Planned]:
+def draw(part: Part, seconds: float, random: np.random.Generator) -> list[Planned]:
     """A schedule that takes at least so long: faults, or pairs of faults of different things."""
     planned: list[Planned] = []
+    faults = part.faults
     while sum(event.pause_s + event.lasts_s for event in planned) < seconds:
         first = faults[random.integers(len(faults))]
-        others = [fault for fault in faults if fault.of != first.of]
+        others = [fault for fault in faults if part.apart(first, fault)]
         chosen = [first, others[random.integers(len(others))]] if random.random() < TWO_AT_ONCE else [first]
         pause_s, lasts_s = (round(random.uniform(*bounds), 2) for bounds in (PAUSE_S, LASTS_S))
         planned.append(Planned(tuple(fault.name for fault in chosen), pause_s, lasts_s))
@@ -116,9 +129,9 @@ def must_be_said(faults: Sequence[Fault]) -> list[Reason]:
     reasons = []
     for fault in faults:
         others = [other for other in faults if other is not fault]
-        hidden = any(other.hides for other in others)
+        hiding = {node for other in others for node in other.hides}
         unseen = fault.in_motion and any(other.name not in HARMLESS_NAMES for other in others)
-        reasons += [reason for reason in fault.reasons if not unseen and not (hidden and reason.node == "planner_node")]
+        reasons += [reason for reason in fault.reasons if not unseen and reason.node not in hiding]
     return reasons
 
 
@@ -239,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = []
     for part in PARTS:
         seconds = 60.0 * options.minutes * part.share
-        planned = draw(part.faults, seconds, random)
+        planned = draw(part, seconds, random)
         if part.name in (options.only or part.name):
             with tempfile.TemporaryDirectory(prefix="chaos_") as folder:
                 parts.append(play_part(part, planned, seconds, Path(folder)))

@@ -40,7 +40,7 @@ class Reason:
 class Fault:
     """A fault of what the bench sends, with what must be said about it; nothing if the arm is to move on.
 
-    `of` is what is spoiled. `mute`: the arm stops although nobody can say why. `hides`: the planner says nothing of
+    `of` is what is spoiled. `mute`: the arm stops although nobody can say why. `hides`: nodes that say nothing of
     other faults meanwhile. `in_motion`: it shows only while the arm is told to move. `enable`: motion has to be asked
     for afterwards. `resumes_s`: so long motion may take to come back, once it may.
     """
@@ -49,7 +49,7 @@ class Fault:
     reasons: tuple[Reason, ...] = ()
     of: str = "view"
     mute: bool = False
-    hides: bool = False
+    hides: tuple[str, ...] = ()
     in_motion: bool = False
     enable: bool = False
     resumes_s: float = 5.0
@@ -331,7 +331,7 @@ OF_SEVERAL_HARMLESS = [
 IN_MOTION = [
     Fault(
         "camera repeats a frame under new stamps",
-        planner("the camera has frozen", 1.5),
+        planner("has frozen: equal frames", 1.5),
         in_motion=True,
         begin=freeze,
     ),
@@ -346,7 +346,7 @@ IN_MOTION = [
         "arm stands still while commanded",
         planner("the arm does not follow: joint", STANDS_STILL_S),
         of="joints",
-        hides=True,
+        hides=("planner_node",),
         in_motion=True,
         enable=True,
         begin=lambda bench: setattr(bench, "follows", False),
@@ -355,7 +355,7 @@ IN_MOTION = [
         "e-stop during motion",
         planner("stopped: e-stop"),
         of="operator",
-        hides=True,
+        hides=("planner_node",),
         enable=True,
         begin=lambda bench: bench.press_estop(True),
         end=lambda bench: bench.press_estop(False),
@@ -364,7 +364,7 @@ IN_MOTION = [
         "deactivated during motion",
         of="operator",
         mute=True,
-        hides=True,
+        hides=("planner_node",),
         enable=True,
         begin=lambda bench: bench.change_state(Transition.TRANSITION_DEACTIVATE),
         end=lambda bench: bench.change_state(Transition.TRANSITION_ACTIVATE),
@@ -373,21 +373,21 @@ IN_MOTION = [
         "planner stopped for two seconds",
         of="planner",
         mute=True,
-        hides=True,
+        hides=("planner_node",),
         begin=lambda bench: bench.stop("planner_node"),
     ),
     Fault(
         "both nodes stopped for two seconds",
         of="planner",
         mute=True,
-        hides=True,
+        hides=("encoder_node", "planner_node"),
         begin=lambda bench: bench.stop("encoder_node", "planner_node"),
     ),
     Fault(
         "planner killed and restarted",
         of="planner",
         mute=True,
-        hides=True,
+        hides=("planner_node",),
         enable=True,
         resumes_s=60.0,
         begin=lambda bench: bench.kill("planner_node"),
@@ -401,7 +401,7 @@ OF_SIMULATED_TIME = [
         f"the clock jumps {direction}",
         planner(f"the clock jumped {direction}"),
         of="clock",
-        hides=True,
+        hides=("planner_node",),
         begin=lambda bench, jump_s=jump_s: bench.jump(jump_s),
     )
     for direction, jump_s in (("back", -3600.0), ("forward", 20.0))
@@ -410,14 +410,14 @@ OF_SIMULATED_TIME = [
         "the simulator is paused",
         (*planner("embedding: nothing new", MAX_AGE_S), *planner("joint_states: nothing", MAX_AGE_S)),
         of="clock",
-        hides=True,
+        hides=("planner_node",),
         begin=FaultBench.pause,
     ),
     Fault(
         "the clock stands still, sensors go on",
         planner("joint_states: stamped more than 0.2 s in the future", 0.2),
         of="clock",
-        hides=True,
+        hides=("planner_node",),
         begin=lambda bench: setattr(bench, "clock_goes", False),
     ),
 ]
