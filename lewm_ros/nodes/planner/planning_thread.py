@@ -37,6 +37,8 @@ KEPT_LATENCIES = 10_000
 EXPECTED_FROM, EXPECTED_PERCENT = 30, 90
 """So many newest plans say how long the next one takes."""
 WARM_UP_PLANS = 3
+FAR = 3.0
+"""In every number of a state: so far from zero, the planner searches, which takes longer than homing."""
 PAUSE_S = 1.0
 """After plans that come too late, the arm stands still so long before it is tried again."""
 
@@ -267,14 +269,16 @@ class PlanningThread:
 
     def _warm_up(self) -> None:
         """Plan, so that the first plan of a loop is as fast as the others, and it is known how fast that is."""
+        self._planner.prepare()
         model, space = self._checkpoint.model, self._checkpoint.action_space
         nothing = torch.zeros(model.tokens, model.config.embedding_dim)
+        far = torch.full((len(model.goal_tokens), model.config.embedding_dim), FAR)
         positions = space.positions(dict.fromkeys(self._joint_names, 0.0))
         for frame in range(self._checkpoint.history):
             for _ in range(WARM_UP_PLANS):
                 started_s = time.monotonic()
                 self._planner.observe(frame * self._block_ns, nothing)
-                self._planner.decide(frame * self._block_ns, nothing[list(model.goal_tokens)], positions)
+                self._planner.decide(frame * self._block_ns, far, positions)
                 self._durations_s.append(time.monotonic() - started_s)
         self._durations_s = deque([min(self._durations_s)], maxlen=EXPECTED_FROM)
 
