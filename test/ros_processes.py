@@ -26,7 +26,7 @@ SMALL_SEARCH = {
     "planner__samples": 16,
     "planner__elites": 4,
     "planner__iterations": 2,
-    "planner__horizon": 2,
+    "planner__horizon": 4,
 }
 """Parameters of a search that takes next to no time."""
 
