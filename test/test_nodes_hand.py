@@ -65,4 +65,5 @@ def test_motions_of_the_hand_move_the_joints(probe: Probe) -> None:
     assert np.all(np.abs(np.diff(sent, axis=0)) * HZ <= np.array(load_limits("panda").velocity_rad_s) + 1e-6)
     assert all(abs(gripper.data) <= 1.0 for gripper in probe.heard["gripper"])
     assert len(probe.heard["gripper"]) >= 30, "beside the trajectories"
-    assert len(probe.heard["planner_node/plan"][-1].points) == 2 * 5
+    # Four blocks of five steps, less what was committed while the plan was made.
+    assert 5 <= len(probe.heard["planner_node/plan"][-1].points) <= 20

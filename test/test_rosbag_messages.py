@@ -178,7 +178,7 @@ def test_the_simulated_controllers_skip_the_same(wrong: Any) -> None:
 
     source: Input[Any] = Input("joint_trajectory")
     if source.concerns(wrong.joint_names, PANDA.joint_names):
-        source.read(lambda: Trajectory(wrong, 0, np.zeros(7), np.zeros(7)))
+        source.read(lambda: Trajectory(wrong, 0, np.zeros((3, 7))))
         assert source.error
     else:
         assert source.skipped == 1
