@@ -42,7 +42,7 @@ test: $(INSTALLED) ## run the test suite
 test-oldest: ## run it with the oldest versions that setup.py admits, in .venv-oldest; a quarter of an hour on two cores
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest VERSIONS="$(OLDEST)" NEWEST=12
 
-faults: $(INSTALLED) ## run the fault table against real nodes; three minutes on a machine that does nothing else
+faults: $(INSTALLED) ## run the fault table against real nodes; four minutes on a machine that does nothing else
 	@$(BIN)/pytest test/test_fault_table.py
 
 chaos: $(INSTALLED) ## a random fault, or two, every few seconds for ten minutes; another time, others: MINUTES=60 SEED=1

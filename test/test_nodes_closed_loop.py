@@ -164,7 +164,7 @@ def test_the_arm_moves_when_enabled_and_rests_when_stopped(loop: Loop) -> None:
     starts_ns = [stamp_to_ns(plan.header.stamp) for plan in plans]
     assert len(plans) >= 2
     assert np.all(np.diff(starts_ns) % 50_000_000 == 0), "plans begin control steps after frames"
-    assert all(0 < len(plan.points) <= 2 * 5 for plan in plans), "two blocks, without what was committed"
+    assert all(0 < len(plan.points) <= 4 * 5 for plan in plans), "four blocks, without what was committed"
 
     assert loop.probe.call("planner_node/stop").success
     loop.wait_sim(1.0)  # to brake from full speed, and for the arm to follow
