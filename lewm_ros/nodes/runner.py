@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from lewm_ros.nodes.managed_node import USER_ERRORS, ManagedNode
@@ -57,6 +58,14 @@ def run(nodes: Mapping[str, Callable[[], ManagedNode]], args: Sequence[str] | No
         while rclpy.ok() and not stop.is_set():
             executor.spin_once()
     return 0
+
+
+def spin_until_interrupted(node: Node) -> None:
+    """Serve one plain node until SIGINT or SIGTERM."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        executor.spin()
 
 
 def refuse(name: str, reason: str) -> int:

@@ -14,11 +14,11 @@ from typing import TextIO
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
 from lewm_ros.nodes.qos import RELIABLE
+from lewm_ros.nodes.runner import spin_until_interrupted
 
 
 class DiagnosticsLog(Node):
@@ -51,12 +51,8 @@ def main(args: list[str] | None = None) -> int:
     rclpy.init(args=arguments)
     with options.out.open("a", encoding="utf-8") as out:
         node = DiagnosticsLog(out)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
         try:
-            executor.spin()
-        except (KeyboardInterrupt, ExternalShutdownException):
-            pass
+            spin_until_interrupted(node)
         finally:
             node.destroy_node()
             rclpy.try_shutdown()

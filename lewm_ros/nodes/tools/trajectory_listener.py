@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.utilities import remove_ros_args
 from trajectory_msgs.msg import JointTrajectory
 
+from lewm_ros.nodes.runner import spin_until_interrupted
 from lewm_ros.observation.trajectory_judge import TrajectoryJudge
 from lewm_ros.robot.limits import JointLimits, load_limits
 
@@ -48,12 +48,8 @@ def main(args: list[str] | None = None) -> int:
     options = parser.parse_args(remove_ros_args(arguments))
     rclpy.init(args=arguments)
     node = TrajectoryListener(load_limits(options.limits))
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
     try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        spin_until_interrupted(node)
     finally:
         node.judge.finish()
         beside = options.out.with_name(f"{options.out.name}.writing")
