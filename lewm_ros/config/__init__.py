@@ -14,17 +14,37 @@ from lewm_ros.config.mapping import (
     require,
     to_mapping,
 )
-from lewm_ros.config.model import EncoderConfig, GapConfig, ModelConfig, PredictorConfig, ProposalConfig
+from lewm_ros.config.model import (
+    EncoderConfig,
+    GapConfig,
+    ModelConfig,
+    PolicyConfig,
+    PredictorConfig,
+    ProposalConfig,
+)
 from lewm_ros.config.setting import Meaning, check_settings, meanings, setting
-from lewm_ros.config.training import InputsConfig, ProposalTrainConfig, ReadoutConfig, SIGRegConfig, TrainConfig
+from lewm_ros.config.training import (
+    BehaviourConfig,
+    CropConfig,
+    InputsConfig,
+    PolicyTrainConfig,
+    ProposalTrainConfig,
+    ReadoutConfig,
+    SIGRegConfig,
+    TrainConfig,
+)
 
 __all__ = [
+    "BehaviourConfig",
     "ConfigError",
+    "CropConfig",
     "EncoderConfig",
     "GapConfig",
     "InputsConfig",
     "Meaning",
     "ModelConfig",
+    "PolicyConfig",
+    "PolicyTrainConfig",
     "PredictorConfig",
     "ProposalConfig",
     "ProposalTrainConfig",

@@ -123,6 +123,17 @@ class ProposalConfig:
 
 
 @dataclass(frozen=True)
+class PolicyConfig:
+    """The MLP that guesses what a demonstrator would do next, and how long it would take to the goal."""
+
+    width: int = 512
+    depth: int = 3
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
 class GapConfig:
     """The MLP that guesses how many blocks lie between two embeddings."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lewm_ros.config.mapping import require
-from lewm_ros.config.model import GapConfig, ModelConfig, ProposalConfig
+from lewm_ros.config.model import GapConfig, ModelConfig, PolicyConfig, ProposalConfig
 from lewm_ros.config.setting import check_settings
 
 
@@ -26,6 +26,14 @@ class SIGRegConfig:
 
 
 @dataclass(frozen=True)
+class CropConfig:
+    """What is used of the frames of one camera: left, top, right, bottom as shares of their sides."""
+
+    camera: str
+    box: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class InputsConfig:
     """What of a dataset a model takes in.
 
@@ -34,20 +42,20 @@ class InputsConfig:
         vectors: columns such as proprio (joint positions) and gripper, in order.
         goal_cameras: those that a goal has a frame of; empty: all.
         goal_vectors: whether a goal has the vectors; a goal image usually comes without.
-        crop: left, top, right, bottom of what is used of every frame, as shares of its sides; empty: the central
-            square.
+        crops: what is used of the frames of some cameras; of the others it is the central square.
     """
 
     cameras: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
     goal_cameras: tuple[str, ...] = ()
     goal_vectors: bool = False
-    crop: tuple[float, ...] = ()
+    crops: tuple[CropConfig, ...] = ()
 
     def __post_init__(self) -> None:
         if self.cameras:
-            unknown = [name for name in self.goal_cameras if name not in self.cameras]
-            require(not unknown, "goal_cameras", f"among cameras, '{unknown[0] if unknown else ''}' is not")
+            for key, names in (("goal_cameras", self.goal_cameras), ("crops", [crop.camera for crop in self.crops])):
+                unknown = [name for name in names if name not in self.cameras]
+                require(not unknown, key, f"among cameras, '{unknown[0] if unknown else ''}' is not")
 
 
 @dataclass(frozen=True)
@@ -56,14 +64,42 @@ class ReadoutConfig:
 
     Its squared error, on z-scored numbers, joins the loss with this weight (PSG-JEPA, arXiv 2608.06799). It sees the
     tokens that a goal has, so that what it asks for is in the images' tokens.
+
+    With `at_grasp`, the head reads what the column will be when the gripper next closes: of the hand's position, that
+    is where the object lies, of which a recording of a real arm has no column.
     """
 
     column: str
     weight: float = 0.1
+    at_grasp: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of what is read."""
+        return f"{self.column}_at_grasp" if self.at_grasp else self.column
 
     def __post_init__(self) -> None:
         check_settings(self)
         require(self.weight > 0.0, "weight", "above 0")
+
+
+@dataclass(frozen=True)
+class BehaviourConfig:
+    """A policy that learns with the model, and is then thrown away: the state has to say what a demonstrator goes by.
+
+    It sees every state and the goal's, which are encoded from frames of the same episode, and its error joins the loss
+    with this weight. The share `final_share` of the goals are the last frame of the episode; the others lie anywhere
+    between the window and that.
+    """
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    weight: float = 1.0
+    final_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        require(self.weight > 0.0, "weight", "above 0")
+        require(0.0 <= self.final_share <= 1.0, "final_share", "from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -81,7 +117,8 @@ class TrainConfig:
 
     `start_checkpoint` is a checkpoint of the same sizes and inputs whose weights the model begins with.
 
-    Off by default: `readouts`, what heads read from the states while training; `straightening`, the weight of 1 - cos
+    Off by default: `readouts`, what heads read from the states while training; `behaviour`, a policy that learns along;
+    `straightening`, the weight of 1 - cos
     between successive latent velocities (arXiv 2603.12231); `rollout_blocks` above 1, which adds the mean error of
     predictions fed back that many blocks ahead; `ema`, the decay of a moving average of the weights, which then takes
     their place in validation and in the checkpoint; `compile`.
@@ -93,6 +130,7 @@ class TrainConfig:
     encoder_checkpoint: str = ""
     start_checkpoint: str = ""
     readouts: tuple[ReadoutConfig, ...] = ()
+    behaviour: BehaviourConfig | None = None
     sigreg: SIGRegConfig = field(default_factory=SIGRegConfig)
     batch_size: int = 128
     anchored_fraction: float = 0.0
@@ -157,3 +195,31 @@ class ProposalTrainConfig:
             require(getattr(self, key) >= 0.0, key, "at least 0")
         for key in ("longest_s", "learning_rate"):
             require(getattr(self, key) > 0.0, key, "above 0")
+
+
+@dataclass(frozen=True)
+class PolicyTrainConfig:
+    """How a policy is trained on a checkpoint's states, which stay as they are.
+
+    Goals are later frames of the same episode; of the share `final_share` it is the last. `stride` leaves frames out:
+    one of so many is used. `noise` is added to the states, in their standard deviations: without it, what the policy
+    itself leads to soon looks like nothing that was demonstrated.
+    """
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    final_share: float = 0.5
+    stride: int = 1
+    steps: int = 6000
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    noise: float = 0.1
+    validation_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        require(0.0 <= self.final_share <= 1.0, "final_share", "from 0 to 1")
+        require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
+        require(self.learning_rate > 0.0, "learning_rate", "above 0")
+        for key in ("weight_decay", "noise"):
+            require(getattr(self, key) >= 0.0, key, "at least 0")

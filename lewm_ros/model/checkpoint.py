@@ -19,6 +19,7 @@ from lewm_ros.config import (
     ConfigError,
     GapConfig,
     ModelConfig,
+    PolicyConfig,
     ProposalConfig,
     UserError,
     from_mapping,
@@ -28,6 +29,7 @@ from lewm_ros.model.format_1 import to_format_2
 from lewm_ros.model.gap import FrameGap
 from lewm_ros.model.inputs import observation_inputs
 from lewm_ros.model.lewm import LeWorldModel
+from lewm_ros.model.policy import Policy, make_policy
 from lewm_ros.model.proposal import Proposal
 from lewm_ros.model.rollout import Rollout
 from lewm_ros.observation.input_spec import InputSpec
@@ -37,7 +39,7 @@ from lewm_ros.robot.action_space import ActionSpace
 ASSETS = Path(__file__).parents[1] / "assets"
 FORMAT = 2
 
-HEADS = {"proposal": ProposalConfig, "gap": GapConfig}
+HEADS = {"proposal": ProposalConfig, "gap": GapConfig, "policy": PolicyConfig}
 """What may stand beside the model, its weights under this name and a dot."""
 
 
@@ -86,6 +88,7 @@ class Checkpoint:
     action_space: ActionSpace
     proposal: Proposal | None = None
     gap: FrameGap | None = None
+    policy: Policy | None = None
     error: ErrorSpread | None = None
     name: str = "unnamed"
     identity: str = ""
@@ -242,9 +245,10 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
     goal_dim = len(model.goal_tokens) * config.embedding_dim
     proposal = Proposal(heads["proposal"], goal_dim, action_space) if heads["proposal"] else None
     gap = FrameGap(heads["gap"], goal_dim) if heads["gap"] else None
+    policy = make_policy(heads["policy"], model) if heads["policy"] else None
     identity = f"{target.stem}-{digest[:12]}"
     checkpoint = Checkpoint(
-        model, action_space, proposal, gap, error, target.stem, identity, content.get("provenance", {})
+        model, action_space, proposal, gap, policy, error, target.stem, identity, content.get("provenance", {})
     )
     try:
         _load_weights(checkpoint, load_file(weights))
@@ -252,12 +256,12 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         raise CheckpointError(
             f"checkpoint {path}: the weights do not fit the configuration: {str(error).splitlines()[0]}"
         ) from None
-    for network in filter(None, (model, proposal, gap)):
+    for network in filter(None, (model, proposal, gap, policy)):
         network.to(device).eval()
     return checkpoint
 
 
-def _heads(checkpoint: Checkpoint) -> dict[str, Proposal | FrameGap | None]:
+def _heads(checkpoint: Checkpoint) -> dict[str, Proposal | FrameGap | Policy | None]:
     return {name: getattr(checkpoint, name) for name in HEADS}
 
 

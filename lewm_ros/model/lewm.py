@@ -115,8 +115,9 @@ class LeWorldModel(nn.Module):
     def encode_windows(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
         """States (B, F, K, D) of windows of F frames; see `loss`."""
         by_name = self._by_name(inputs, self.inputs)
-        shape = next(iter(by_name.values())).shape[:2]
-        return self.encode({name: values.flatten(0, 1) for name, values in by_name.items()}).unflatten(0, shape)
+        windows = {item.name: by_name[item.name] for item in (*self.inputs.cameras, *self.inputs.vectors)}
+        shape = next(iter(windows.values())).shape[:2]
+        return self.encode({name: values.flatten(0, 1) for name, values in windows.items()}).unflatten(0, shape)
 
     def _encode(self, inputs: Tensor | Mapping[str, Tensor], spec: InputSpec) -> Tensor:
         by_name = self._by_name(inputs, spec)

@@ -28,6 +28,7 @@ class CameraSpec:
             central square.
         normalisation: of the pixels; there is only ImageNet's.
         in_goal: whether a goal has a frame of it.
+        recorded_size: height of the frames that the model was trained on, pixels; 0: `size`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class CameraSpec:
     crop: tuple[float, ...] = ()
     normalisation: str = "imagenet"
     in_goal: bool = True
+    recorded_size: int = 0
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -112,6 +114,11 @@ class InputSpec:
             raise ConfigError("inputs: a goal must have a frame of at least one camera")
         if len({vector.in_goal for vector in self.vectors}) > 1:
             raise ConfigError("inputs: a goal has all vectors or none")
+
+    @property
+    def recorded_size(self) -> int:
+        """Height of the frames that the model was trained on, pixels; of several cameras the largest."""
+        return max(camera.recorded_size or camera.size for camera in self.cameras)
 
     def of_goal(self) -> InputSpec:
         """What a goal has of it."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from lewm_ros.planning.action_timeline import ActionTimeline
 from lewm_ros.planning.search import Found, Plannable, PlanningProblem, Search
 from lewm_ros.planning.solver import Deadline
-from lewm_ros.planning.solvers import PlannerConfig
+from lewm_ros.planning.solvers import POLICY, SEARCH, PlannerConfig
 from lewm_ros.planning.static_call import StaticCall
 from lewm_ros.planning.surprise import PredictionError
 
@@ -195,14 +195,17 @@ class RecedingHorizonPlanner:
         deadline = Deadline.after(time.perf_counter(), self.config.deadline_ms)
         free_ns = stamp_ns if free_ns is None else free_ns
         history, problem = self._problem(stamp_ns, goal, positions, free_ns)
-        self._homing = self._is_near(problem)
-        found = self._search.home(problem) if self._homing else self._solve(problem, deadline)
+        acts, self._homing = self.config.actor == POLICY, self._is_near(problem)
+        if acts:
+            found = self._search.act(problem)
+        else:
+            found = self._search.home(problem) if self._homing else self._solve(problem, deadline)
         self._decided = history
         cost = float(found.cost)
         if np.isfinite(cost):
             status, actions = FOUND, self._in_units(found.blocks)
         else:
-            status = OUT_OF_TIME if not self._homing and found.iterations == 0 else NOT_FINITE
+            status = OUT_OF_TIME if not (acts or self._homing) and found.iterations == 0 else NOT_FINITE
             actions = self.timeline.read(stamp_ns, self._steps)
         return Decision(stamp_ns, free_ns, actions, cost, status, self._in_units(found.elites), found.iterations)
 
@@ -272,7 +275,12 @@ class RecedingHorizonPlanner:
     def _is_near(self, problem: PlanningProblem) -> bool:
         """Whether to home in: once near the goal, until the robot is twice as far from it."""
         near = self.config.homing_cost * (HOMING_HYSTERESIS if self._homing else 1.0)
-        return near > 0.0 and self._search.can_home and self._search.distance(problem) < near
+        return (
+            self.config.actor == SEARCH
+            and near > 0.0
+            and self._search.can_home
+            and self._search.distance(problem) < near
+        )
 
     def _solve(self, problem: PlanningProblem, deadline: Deadline) -> Found:
         captured = self._captured.get((len(problem.z), problem.positions is not None))

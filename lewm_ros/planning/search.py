@@ -14,7 +14,7 @@ from torch import Tensor
 from lewm_ros.planning.costs import Candidates, WeightedDistances, compose
 from lewm_ros.planning.homing import Map, home_in
 from lewm_ros.planning.solver import Deadline, Residuals, SearchSpace, total
-from lewm_ros.planning.solvers import PlannerConfig, make_solver
+from lewm_ros.planning.solvers import SEARCH, PlannerConfig, actor_of, make_solver
 from lewm_ros.robot.action_space import ActionSpace
 
 PROPOSED_ARRIVALS = (2, 4, 8)
@@ -53,6 +53,21 @@ class Proposer(Map, Protocol):
         ...
 
 
+class Demonstrated(Protocol):
+    """What a demonstrator would do next: z-scored blocks (..., A), and their scales, the mean absolute deviations."""
+
+    blocks: Tensor
+    scales: Tensor
+
+
+class Policy(Protocol):
+    """A learned guess of what a demonstrator would do."""
+
+    def __call__(self, z: Tensor, goal: Tensor) -> Demonstrated:
+        """Whole states (P, K * D), and goals (P, Z), which are a goal's tokens side by side."""
+        ...
+
+
 class Gap(Protocol):
     """A learned number of blocks between states."""
 
@@ -71,6 +86,7 @@ class Plannable(Protocol):
     device: torch.device
     proposal: Proposer | None
     gap: Gap | None
+    policy: Policy | None
 
     def rollout(self, precision: str) -> WorldModel:
         """Rolls out plans, with matmuls in `fp32` or `bf16`."""
@@ -116,20 +132,22 @@ class Found:
 
 
 class Search:
-    """A model, a solver and a cost, ready for problems. It keeps no state between them.
+    """A model, a solver and a cost, ready for problems. It keeps no state between them. `actor` says who decides.
 
     Args:
         checkpoint: the model, its action space, and the heads that guess where a search should begin or how far it is.
         config: solver, cost and sizes.
 
     Raises:
-        ValueError: the configuration does not suit the action space.
+        ValueError: the configuration does not suit the action space, or needs a policy that the checkpoint lacks.
     """
 
     def __init__(self, checkpoint: Plannable, config: PlannerConfig) -> None:
         space, device, proposal = checkpoint.action_space, checkpoint.device, checkpoint.proposal
         self._model, self._config = checkpoint.rollout(config.precision), config
         self._proposal = proposal
+        self.actor = actor_of(config, checkpoint.policy is not None)
+        self._policy = None if self.actor == SEARCH else checkpoint.policy
         self._block, self._dim = space.action_block, space.dim
 
         def tensor(values: NDArray[np.float64]) -> Tensor:
@@ -157,7 +175,10 @@ class Search:
         imagine = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0))
         residuals = self._residuals(problem, imagine)
         starts = self._continued(problem)[None, None]  # (1, 1, T, A)
-        if self._proposal is not None and deadline.allows_step():
+        if self._policy is not None and deadline.allows_step():
+            drawn = self._demonstrate(problem, imagine, self._config.policy_samples, generator)
+            starts = torch.cat([starts, drawn.unsqueeze(0)], dim=1)
+        elif self._proposal is not None and deadline.allows_step():
             starts = torch.cat([starts, self._propose(problem, imagine).unsqueeze(0)], dim=1)
         plan = self._solver.solve(residuals, starts, generator, deadline)
         plans = torch.cat([plan.blocks.unsqueeze(1), plan.elites], dim=1)
@@ -181,6 +202,34 @@ class Search:
         imagine = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0))
         cost = total(self._residuals(problem, imagine)(bounded))[0, 0]
         return Found(self._feasible(bounded, problem)[0][0, 0], cost, bounded[0, :0], 0)
+
+    def act(self, problem: PlanningProblem) -> Found:
+        """What the policy does, and would do on what the model predicts to follow."""
+        imagine = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0))
+        plan = self._demonstrate(problem, imagine, 1)[None]  # (1, 1, T, A)
+        cost = total(self._residuals(problem, imagine)(plan))[0, 0]
+        return Found(self._feasible(plan, problem)[0][0, 0], cost, plan[0, :0], 0)
+
+    def _demonstrate(
+        self, problem: PlanningProblem, imagine: Continuation, samples: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Plans (P, T, A) of the policy, followed through the model: the likeliest first, the others drawn."""
+        goals, blocks = problem.goal.flatten().expand(samples, -1), []
+
+        def choose(step: int, z: Tensor) -> Tensor:
+            guess = self._policy(z[0].flatten(1).float(), goals)
+            chosen = guess.blocks
+            if samples > 1:
+                chance = torch.rand(chosen.shape, generator=generator, device=chosen.device) - 0.5
+                drawn = -chance.sign() * torch.log1p(-2.0 * chance.abs().clamp_max(0.499999))  # of Laplace, scale 1
+                drawn[0] = 0.0
+                chosen = chosen + guess.scales * drawn
+            blocks.append(chosen.clamp(self._low, self._high))
+            free = problem.free[step * self._block : (step + 1) * self._block].repeat_interleave(self._dim)
+            return torch.where(free, blocks[-1], problem.start[step]).unsqueeze(0)
+
+        imagine.follow(choose, samples, len(problem.start))
+        return torch.stack(blocks, dim=1)
 
     def _residuals(self, problem: PlanningProblem, imagine: Continuation) -> Residuals:
         """What plans (B, S, T, A) leave to be wished for (B, S, R)."""

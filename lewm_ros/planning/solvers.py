@@ -22,8 +22,24 @@ SOLVERS = {
 }
 
 
+AUTO, SEARCH, POLICY, POLICY_AND_SEARCH = "auto", "search", "policy", "policy_and_search"
+
+
 @dataclass(frozen=True)
-class PlannerConfig(CostSettings, HomingSettings, GradientSettings, MPPISettings, ICEMSettings):
+class ActorSettings:
+    """Who decides what to do."""
+
+    actor: str = setting(
+        AUTO,
+        "who decides: the search, the checkpoint's policy, or the search beginning with what the policy would do; "
+        "auto: the policy if the checkpoint has one",
+        choices=(AUTO, SEARCH, POLICY, POLICY_AND_SEARCH),
+    )
+    policy_samples: int = setting(8, "plans drawn from the policy with which policy_and_search begins", "", 1, 10_000)
+
+
+@dataclass(frozen=True)
+class PlannerConfig(ActorSettings, CostSettings, HomingSettings, GradientSettings, MPPISettings, ICEMSettings):
     """The search in latent space. One plan covers `horizon` blocks beyond the one that is being executed.
 
     It holds the settings of the cost and of every solver, of which those of `solver` count. Every solver works in
@@ -35,6 +51,22 @@ class PlannerConfig(CostSettings, HomingSettings, GradientSettings, MPPISettings
     deadline_ms: float = setting(
         60_000.0, "after which the search ends with the best plan so far", "ms", 0.001, 600_000.0
     )
+
+
+def actor_of(config: PlannerConfig, has_policy: bool) -> str:
+    """Who decides, SEARCH, POLICY or POLICY_AND_SEARCH, with a checkpoint that has a policy or none.
+
+    Raises:
+        ValueError: a policy is asked for, and there is none.
+    """
+    if config.actor == AUTO:
+        return POLICY if has_policy else SEARCH
+    if config.actor != SEARCH and not has_policy:
+        raise ValueError(
+            f"actor: {config.actor} needs a checkpoint with a policy; teach it one with `lewm train-policy`, "
+            f"or set actor: {SEARCH}"
+        )
+    return config.actor
 
 
 def make_solver(config: PlannerConfig, space: SearchSpace) -> Solver:

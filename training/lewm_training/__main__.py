@@ -30,6 +30,7 @@ from lewm_training.commands import (
     info,
     probe,
     train,
+    train_policy,
     train_proposal,
 )
 from lewm_training.commands.arguments import output_file, seed
@@ -40,6 +41,7 @@ from lewm_training.data import SkippableError
 COMMANDS = {
     "collect": collect,
     "train": train,
+    "train-policy": train_policy,
     "train-proposal": train_proposal,
     "eval": evaluate,
     "probe": probe,

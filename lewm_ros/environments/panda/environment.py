@@ -29,7 +29,7 @@ FINGER = "panda_finger_joint1"
 RECORDED_S = 5.0
 """Of an exploring episode."""
 
-DEMONSTRATED_S = 6.0
+DEMONSTRATED_S = 7.0
 """Of an expert's episode."""
 
 
@@ -81,7 +81,7 @@ class PandaEnvironment:
         image_size: int = 96,
         control_hz: float = 20.0,
         action_space: str = "",
-        noise: float = 0.2,
+        noise: float = 0.4,
     ) -> None:
         unknown = [name for name in cameras if name not in CAMERAS]
         if unknown or not cameras:

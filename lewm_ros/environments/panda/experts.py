@@ -31,6 +31,9 @@ TRAVEL_HEIGHT_M = 0.13
 
 OPEN, CLOSED = -1.0, 1.0
 NOISE_MEMORY = 0.85
+NOISE_TURNS = 0.05
+"""Noise comes in gusts, so that what follows one is the expert's own way back: chance per control step that one begins,
+or ends."""
 
 
 class Expert(ABC):
@@ -40,7 +43,7 @@ class Expert(ABC):
         problem: what to solve.
         limit: largest action (7,) per control step.
         rng: the episode's generator; draws the pace and the noise.
-        noise: standard deviation of the noise that is added to actions, as a share of the limit.
+        noise: standard deviation of the noise that is added to actions in a gust, as a share of the limit.
     """
 
     def __init__(self, problem: PandaProblem, limit: Array, rng: np.random.Generator, noise: float = 0.0) -> None:
@@ -48,7 +51,7 @@ class Expert(ABC):
         self.goal_m = problem.cube_goal_pose[:3]
         self.goal_yaw_rad = wrap(yaw_of(problem.cube_goal_pose), math.pi / 2.0)
         self.pace = rng.uniform(0.5, 1.0)
-        self.wander = np.zeros(7)
+        self.wander, self.gust = np.zeros(7), False
 
     def act(self, arm: SimArm) -> Array:
         """The next action (7,), within the limit."""
@@ -58,7 +61,8 @@ class Expert(ABC):
             [*_shorten(twist[:3], self.pace * self.limit[0]), *_shorten(twist[3:], self.limit[3]), gripper]
         )
         kick = self.rng.normal(size=7) * math.sqrt(1.0 - NOISE_MEMORY**2)
-        self.wander = NOISE_MEMORY * self.wander + self.noise * self.limit * kick
+        self.gust ^= self.rng.random() < NOISE_TURNS
+        self.wander = NOISE_MEMORY * self.wander + self.gust * self.noise * self.limit * kick
         return np.clip(action + self.wander, -self.limit, self.limit)
 
     @abstractmethod

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -13,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lewm_ros.config import TrainConfig
+from lewm_ros.config import ReadoutConfig, TrainConfig
 from lewm_ros.model.inputs import Inputs, to_inputs
 from lewm_ros.observation.input_spec import CameraSpec, InputSpec
 from lewm_ros.robot.action_space import ActionSpace
 from lewm_training.data.checks import DatasetError
 from lewm_training.data.frames import Frames
+from lewm_training.data.hindsight import HindsightGoals, grasp_rows
 from lewm_training.data.reading import EpisodeDataset
 
 READERS, AHEAD = 2, 4
@@ -27,8 +29,11 @@ READERS, AHEAD = 2, 4
 Windows = tuple[Inputs, Tensor]
 """Of F frames: frames, vectors and labels by name (B, F, ...), and z-scored blocks (B, F-1, A)."""
 
-LABEL = "label/"
-"""What the name of a label begins with, so that it is not that of a vector which the model takes in."""
+LABEL, GOAL = "label/", "goal/"
+"""What the names of labels and of a goal's inputs begin with, so that they are not those of what the model takes in."""
+
+STEPS_LEFT = f"{LABEL}steps_left"
+"""The label (B,) that says how many control steps after its first frame a window's goal lies."""
 
 
 class WindowSampler:
@@ -65,7 +70,7 @@ class InputReader:
     Args:
         dataset: where it is read.
         inputs: what is read.
-        labels: columns that are read beside it, as they are.
+        labels: what heads are to read out: columns that are read beside it, as they are; NaN where there is no grasp.
 
     Raises:
         ConfigError: the dataset lacks a camera.
@@ -74,7 +79,7 @@ class InputReader:
 
     dataset: EpisodeDataset
     inputs: InputSpec
-    labels: tuple[str, ...] = ()
+    labels: tuple[ReadoutConfig, ...] = ()
 
     def __post_init__(self) -> None:
         dataset = self.dataset
@@ -85,18 +90,30 @@ class InputReader:
                 shown = "lacks it" if found is None else f"has {', '.join(found)}"
                 wanted = ", ".join(vector.components)
                 raise DatasetError(f"{dataset.path}: vector '{vector.name}' must be {wanted}; the dataset {shown}")
-        for label in self.labels:
-            if label not in dataset.columns or dataset.columns[label].ndim != 2:
-                there = ", ".join(name for name, column in dataset.columns.items() if column.ndim == 2)
-                raise DatasetError(f"{dataset.path}: has no numbers '{label}' to read out; it has {there}")
+        for column in (label.column for label in self.labels):
+            if column not in dataset.columns or dataset.columns[column].ndim != 2:
+                there = ", ".join(name for name, found in dataset.columns.items() if found.ndim == 2)
+                raise DatasetError(f"{dataset.path}: has no numbers '{column}' to read out; it has {there}")
 
     def read(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
         """Frames uint8 (..., size, size, 3), vectors and labels (..., n) at rows (...), by name, on the host."""
         dataset, sources = self.dataset, self.inputs.sources(self.dataset.frames, str(self.dataset.path))
         values = {cam.name: _fit(cam, dataset.frames[sources[cam.name]], rows) for cam in self.inputs.cameras}
         values |= {vector.name: dataset.columns[vector.name][rows] for vector in self.inputs.vectors}
-        values |= {f"{LABEL}{label}": dataset.columns[label][rows] for label in self.labels}
+        values |= {f"{LABEL}{label.name}": self.read_label(label, rows) for label in self.labels}
         return {name: torch.from_numpy(value) for name, value in values.items()}
+
+    def read_label(self, label: ReadoutConfig, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The numbers of a label (..., n) at rows (...); NaN where there is no grasp."""
+        column = self.dataset.columns[label.column]
+        if not label.at_grasp:
+            return column[rows]
+        grasps = self._grasps[rows]
+        return np.where(grasps[..., None] < 0, np.float32(np.nan), column[np.maximum(grasps, 0)])
+
+    @cached_property
+    def _grasps(self) -> NDArray[np.int64]:
+        return grasp_rows(self.dataset)
 
 
 @dataclass(frozen=True)
@@ -118,10 +135,17 @@ class WindowReader:
         """Where windows are read."""
         return self.inputs.dataset
 
-    def read(self, starts: NDArray[np.int64], frames: int) -> Windows:
-        """Frames uint8 (B, frames, size, size, 3), vectors, and z-scored blocks (B, frames-1, A), on the host."""
+    def read(self, starts: NDArray[np.int64], frames: int, goals: HindsightGoals | None = None) -> Windows:
+        """Frames uint8 (B, frames, size, size, 3), vectors, and z-scored blocks (B, frames-1, A), on the host.
+
+        With `goals`, what a goal has of a later frame (B, ...) comes too, under `GOAL`; the starts say which frame.
+        """
         block = self.action_space.action_block
         values = self.inputs.read(starts[:, None] + block * np.arange(frames))
+        if goals is not None:
+            rows = goals.draw(np.random.default_rng(starts), starts + block * (frames - 1))
+            values |= {f"{GOAL}{name}": value for name, value in self._of_goal.read(rows).items()}
+            values[STEPS_LEFT] = torch.from_numpy(rows - starts)
         actions = self.action_space.normalise(self.dataset.read_actions(starts, frames - 1, block)).astype(np.float32)
         if self.device.type != "cuda":
             return values, torch.from_numpy(actions)
@@ -130,12 +154,21 @@ class WindowReader:
     def to_device(self, windows: Windows) -> Windows:
         """What `read` gives, on the device, normalised."""
         values = {name: value.to(self.device, non_blocking=True) for name, value in windows[0].items()}
-        labels = {name: value.float() for name, value in values.items() if name.startswith(LABEL)}
-        return to_inputs(self.inputs.inputs, values) | labels, windows[1].to(self.device, non_blocking=True)
+        inputs = to_inputs(self.inputs.inputs, values)
+        inputs |= {name: value.float() for name, value in values.items() if name.startswith(LABEL)}
+        if goal := {name.removeprefix(GOAL): value for name, value in values.items() if name.startswith(GOAL)}:
+            inputs |= {f"{GOAL}{name}": value for name, value in to_inputs(self._of_goal.inputs, goal).items()}
+        return inputs, windows[1].to(self.device, non_blocking=True)
 
-    def read_ahead(self, batches: Iterable[NDArray[np.int64]], frames: int) -> Iterator[Windows]:
+    def read_ahead(
+        self, batches: Iterable[NDArray[np.int64]], frames: int, goals: HindsightGoals | None = None
+    ) -> Iterator[Windows]:
         """`read` of each batch, in order, by threads while the model computes."""
-        return read_ahead(lambda starts: self.read(starts, frames), batches)
+        return read_ahead(lambda starts: self.read(starts, frames, goals), batches)
+
+    @cached_property
+    def _of_goal(self) -> InputReader:
+        return InputReader(self.dataset, self.inputs.inputs.of_goal())
 
 
 def _fit(camera: CameraSpec, frames: Frames, rows: NDArray[np.int64]) -> NDArray[np.uint8]:

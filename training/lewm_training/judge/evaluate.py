@@ -57,7 +57,7 @@ def environment_for(checkpoint: Checkpoint, task: str) -> Environment:
     environment = make_environment(
         task,
         cameras=tuple(camera.name for camera in inputs.cameras),
-        image_size=inputs.cameras[0].size,
+        image_size=inputs.recorded_size,
         control_hz=space.control_hz,
         action_space=space.name,
     )

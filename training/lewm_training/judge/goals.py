@@ -105,7 +105,7 @@ def simulator_parameters(checkpoint: Checkpoint, task: str) -> dict[str, Any]:
     return {
         "task": task,
         "cameras": list(environment.cameras),
-        "image_size": checkpoint.inputs.cameras[0].size,
+        "image_size": checkpoint.inputs.recorded_size,
         "image_hz": control_hz,
         "tick_hz": TICKS_PER_STEP * control_hz,
     }

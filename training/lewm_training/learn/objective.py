@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from lewm_ros.config import TrainConfig
 from lewm_ros.model import LeWorldModel, SIGReg
 from lewm_ros.model.inputs import Inputs
-from lewm_training.data.windows import LABEL
+from lewm_ros.model.policy import Policy
+from lewm_training.data.windows import GOAL, LABEL, STEPS_LEFT
 from lewm_training.learn.distributed import GlobalSIGReg, Ranks
 
 
@@ -34,8 +35,13 @@ class Readout(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, states: Tensor, numbers: Tensor) -> Tensor:
-        """Mean squared error, in standard deviations, of what is read from states (..., Z) about numbers (..., n)."""
-        return (self.head(states) - (numbers - self.mean) / self.std).float().square().mean()
+        """Mean squared error, in standard deviations, of what is read from states (..., Z) about numbers (..., n).
+
+        Numbers that are NaN are not known, and count as read without an error.
+        """
+        wanted = (numbers - self.mean) / self.std
+        read = self.head(states).float()
+        return (read - torch.where(wanted.isnan(), read, wanted)).square().mean()
 
 
 class Objective(nn.Module):
@@ -51,9 +57,11 @@ class Objective(nn.Module):
         config: TrainConfig,
         ranks: Ranks | None = None,
         readouts: Mapping[str, Readout] | None = None,
+        policy: Policy | None = None,
+        action_block: int = 1,
     ) -> None:
         super().__init__()
-        self.readouts = nn.ModuleDict(readouts)
+        self.readouts, self.policy, self.action_block = nn.ModuleDict(readouts), policy, action_block
         self.model, self.config, self.ranks = model, config, ranks or Ranks()
         self.sigreg = (GlobalSIGReg if self.ranks.world > 1 else SIGReg)(config.sigreg)
 
@@ -77,15 +85,26 @@ class Objective(nn.Module):
         if config.straightening > 0.0:
             terms["curvature"] = share * curvature(loss.states)
             total = total + config.straightening * terms["curvature"]
-        for column, readout in self.readouts.items():
+        for name, readout in self.readouts.items():
             states = loss.states[:, :, list(self.model.goal_tokens)].flatten(2)
-            terms[f"readout/{column}"] = share * readout(states, inputs[f"{LABEL}{column}"])
-            total = total + readout.weight * terms[f"readout/{column}"]
+            terms[f"readout/{name}"] = share * readout(states, inputs[f"{LABEL}{name}"])
+            total = total + readout.weight * terms[f"readout/{name}"]
+        if self.policy is not None:
+            terms["behaviour"] = share * self._behaviour_error(loss.states, inputs, actions)
+            total = total + config.behaviour.weight * terms["behaviour"]
         return {"loss": total, **terms}
 
     def _regularise(self, z: Tensor, directions: Tensor) -> Tensor:
         """SIGReg of states (T, B, D); a frozen encoder's cannot collapse, and are far too many."""
         return self.sigreg(z, directions) if self.config.model.tokens == "cls" else z.new_zeros(())
+
+    def _behaviour_error(self, z: Tensor, inputs: Inputs, actions: Tensor) -> Tensor:
+        """How badly the policy guesses, at every frame but the last, what was done next on the way to the goal."""
+        goal_inputs = {name.removeprefix(GOAL): value for name, value in inputs.items() if name.startswith(GOAL)}
+        goal = self.model.encode_goal(goal_inputs).flatten(1)  # (B, Kg * D)
+        frames = actions.shape[1]
+        left = inputs[STEPS_LEFT][:, None] - self.action_block * torch.arange(frames, device=z.device)
+        return self.policy.loss(z[:, :frames].flatten(2), goal[:, None].expand(-1, frames, -1), actions, left)
 
     def _rollout_error(self, z: Tensor, predicted: Tensor, actions: Tensor) -> Tensor:
         """Squared error of what lies 2 to `rollout_blocks` blocks ahead, each prediction fed back.

@@ -83,7 +83,7 @@ def input_spec_of(
         DatasetError: the dataset lacks a camera or a vector.
     """
     cameras = config.cameras or tuple(dataset.frames)
-    goals = config.goal_cameras or cameras
+    goals, crops = config.goal_cameras or cameras, {crop.camera: crop.box for crop in config.crops}
     for kind, wanted, there in (
         ("camera", (*cameras, *goals), tuple(dataset.frames)),
         ("vector", config.vectors, tuple(dataset.spec.vectors)),
@@ -92,7 +92,16 @@ def input_spec_of(
         if missing:
             raise DatasetError(f"{dataset.path}: has no {kind} '{missing[0]}'; it has {', '.join(there) or 'none'}")
     return InputSpec(
-        tuple(CameraSpec(name, image_size, config.crop, in_goal=name in goals) for name in cameras),
+        tuple(
+            CameraSpec(
+                name,
+                image_size,
+                crops.get(name, ()),
+                in_goal=name in goals,
+                recorded_size=dataset.frames[name].shape[1],
+            )
+            for name in cameras
+        ),
         tuple(_vector(name, dataset, episodes, config.goal_vectors) for name in config.vectors),
     )
 

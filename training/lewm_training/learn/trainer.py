@@ -24,7 +24,9 @@ from lewm_ros.config import ConfigError, TrainConfig, to_mapping
 from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, ErrorSpread, load_checkpoint
 from lewm_ros.model.inputs import Inputs
-from lewm_training.data import EpisodeDataset
+from lewm_ros.model.policy import make_policy
+from lewm_training.data import DatasetError, EpisodeDataset
+from lewm_training.data.hindsight import HindsightGoals
 from lewm_training.data.locking import exclusive
 from lewm_training.data.windows import InputReader, WindowReader, WindowSampler
 from lewm_training.judge.machine import describe
@@ -37,6 +39,9 @@ from lewm_training.learn.statistics import LEAST_STD, action_block, action_space
 from lewm_training.learn.validation import Validation, warnings_about
 
 SETTLING_BATCHES = 16
+
+STATISTICS_ROWS = 20_000
+"""At most about so many say how the numbers that are read out are spread."""
 
 LOOK_STEPS = 20
 """How often the loss is looked at within an epoch: each look waits for the device."""
@@ -82,8 +87,9 @@ class Trainer:
         train_episodes, self.held_out = dataset.split(config.validation_fraction, seed)
         self.action_space = action_space_of(dataset, train_episodes, block)
         inputs = input_spec_of(config.inputs, config.model.encoder.image_size, dataset, train_episodes)
-        labels = tuple(readout.column for readout in config.readouts)
-        self.reader = WindowReader(InputReader(dataset, inputs, labels), self.action_space, self.device)
+        reader = InputReader(dataset, inputs, config.readouts)
+        self.reader = WindowReader(reader, self.action_space, self.device)
+        self.goals = HindsightGoals(dataset, config.behaviour.final_share) if config.behaviour else None
         self.sampler = WindowSampler(dataset, train_episodes, config, (config.window_frames - 1) * block + 1)
         self.validation = Validation(config, self.reader, self.held_out, self.sampler.starts, seed)
 
@@ -98,9 +104,10 @@ class Trainer:
         if self.ranks.world > 1:
             share_batch_norm(self.model)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
-        readouts = _make_readouts(config, self.model, dataset, train_episodes)
-        objective = Objective(self.model, config, self.ranks, readouts).to(self.device)
-        self._readouts = objective.readouts
+        readouts = _make_readouts(self.model, reader, dataset.window_starts(train_episodes, 1))
+        policy = make_policy(config.behaviour.policy, self.model) if config.behaviour else None
+        objective = Objective(self.model, config, self.ranks, readouts, policy, block).to(self.device)
+        self._heads = nn.ModuleDict({"readouts": objective.readouts} | ({"policy": policy} if policy else {}))
         if config.compile:
             objective.compile()
         self.sigreg = objective.sigreg
@@ -183,7 +190,7 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         started, waited_s = time.monotonic(), 0.0
         with tqdm(total=steps, desc=self._label, unit="step", leave=False, disable=not self.ranks.is_first) as bar:
-            windows = self.reader.read_ahead(shares, config.window_frames)
+            windows = self.reader.read_ahead(shares, config.window_frames, self.goals)
             for step in range(steps):
                 asked = time.monotonic()
                 batch = next(windows)
@@ -245,7 +252,7 @@ class Trainer:
             if state[name] != value:
                 raise ConfigError(f"{self.folder.path}: was started with another {name}; choose another --out")
         self.model.load_state_dict(state["model"])
-        self._readouts.load_state_dict(state["readouts"])
+        self._heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.average:
@@ -261,7 +268,7 @@ class Trainer:
         newest = {"epoch": self.epoch, "trained_s": round(self.trained_s, 1)} | figures
         state = {
             "model": self.model.state_dict(),
-            "readouts": self._readouts.state_dict(),
+            "heads": self._heads.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "epoch": self.epoch,
@@ -316,16 +323,22 @@ def _begin_with(model: LeWorldModel, source: Checkpoint) -> None:
         raise ConfigError(f"start_checkpoint: its weights do not fit this recipe: {problem}") from None
 
 
-def _make_readouts(
-    config: TrainConfig, model: LeWorldModel, dataset: EpisodeDataset, episodes: NDArray[np.int64]
-) -> dict[str, Readout]:
-    """The heads that read from states while training, by column."""
-    state_dim = len(model.goal_tokens) * config.model.embedding_dim
+def _make_readouts(model: LeWorldModel, reader: InputReader, rows: NDArray[np.int64]) -> dict[str, Readout]:
+    """The heads that read from states while training, by name, with the statistics of some of these rows.
+
+    Raises:
+        DatasetError: what is to be read is known at none of them.
+    """
+    state_dim = len(model.goal_tokens) * model.config.embedding_dim
+    rows = rows[:: max(1, len(rows) // STATISTICS_ROWS)]
     heads = {}
-    for readout in config.readouts:
-        found = dataset.statistics(readout.column, episodes)
-        mean, std = (torch.tensor(numbers, dtype=torch.float32) for numbers in (found.mean, found.std + LEAST_STD))
-        heads[readout.column] = Readout(state_dim, mean, std, readout.weight)
+    for label in reader.labels:
+        values = reader.read_label(label, rows).astype(np.float64)
+        known = values[np.isfinite(values).all(1)]
+        if not len(known):
+            raise DatasetError(f"{reader.dataset.path}: '{label.name}' is known in no frame: the gripper never closes")
+        mean, std = (torch.tensor(v, dtype=torch.float32) for v in (known.mean(0), known.std(0) + LEAST_STD))
+        heads[label.name] = Readout(state_dim, mean, std, label.weight)
     return heads
 
 
