@@ -195,7 +195,7 @@ class RecedingHorizonPlanner:
         deadline = Deadline.after(time.perf_counter(), self.config.deadline_ms)
         free_ns = stamp_ns if free_ns is None else free_ns
         history, problem = self._problem(stamp_ns, goal, positions, free_ns)
-        acts, self._homing = self.config.actor == POLICY, self._is_near(problem)
+        acts, self._homing = self._search.actor == POLICY, self._is_near(problem)
         if acts:
             found = self._search.act(problem)
         else:
@@ -276,7 +276,7 @@ class RecedingHorizonPlanner:
         """Whether to home in: once near the goal, until the robot is twice as far from it."""
         near = self.config.homing_cost * (HOMING_HYSTERESIS if self._homing else 1.0)
         return (
-            self.config.actor == SEARCH
+            self._search.actor == SEARCH
             and near > 0.0
             and self._search.can_home
             and self._search.distance(problem) < near
