@@ -35,11 +35,13 @@ class Score:
         value: such as a distance; smaller is better.
         unit: of the value, such as m.
         success: whether it counts as solved.
+        stages: what has been brought about so far on the way, in order; empty where a task has no stages.
     """
 
     value: float
     unit: str
     success: bool
+    stages: Mapping[str, bool] = field(default_factory=dict)
 
 
 class Behaviour(Protocol):

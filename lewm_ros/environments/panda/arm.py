@@ -136,6 +136,11 @@ class SimArm:
         return self.data.qpos[9:16].copy()
 
     @property
+    def cube_speed_m_s(self) -> float:
+        """How fast the cube moves."""
+        return float(np.linalg.norm(self.data.qvel[9:12]))
+
+    @property
     def touches_cube(self) -> bool:
         """Whether any part of the arm is in contact with the cube."""
         cube, table = self.model.body("cube").geomadr[0], self.model.geom("table").id

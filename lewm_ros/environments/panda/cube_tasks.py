@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lewm_ros.environments.panda.arm import CUBE_HALF_M, GRIPPER_OPEN_M, SimArm
-from lewm_ros.environments.panda.problem import PandaProblem
+from lewm_ros.environments.panda.problem import CubeWay, PandaProblem
 from lewm_ros.robot.arm import PANDA, Array
 
 CUBE_AREA_M = np.array([[0.40, -0.20], [0.60, 0.20]])
@@ -29,6 +29,15 @@ PUSH_OPENING_M = 0.009
 
 PUSH_DISTANCE_M = CUBE_HALF_M + 0.012
 """From the cube's centre to the end effector that pushes on a face: half a cube and half a finger."""
+
+REST_M_S = 0.02
+"""Slower than that the cube is at rest."""
+
+STRICT_M, STRICT_RAD = 0.03, math.radians(15.0)
+"""CLEAR-LeWM's strict criterion: distance, and turn over the cube's symmetries."""
+
+GRASPED_M = 0.01
+"""Off the table."""
 
 PUSH_YAW_RAD = 0.4
 """Middle of the hand's turns while pushing; it keeps joint 7 away from its limits for every direction."""
@@ -73,6 +82,18 @@ class CubeTask:
         """Distance of the cube to its place in the goal image."""
         return float(np.linalg.norm(arm.cube_pose[:3] - problem.cube_goal_pose[:3]))
 
+    def stages(self, arm: SimArm, problem: PandaProblem, way: CubeWay) -> dict[str, bool]:
+        """Touched, near its place, there at rest; and by CLEAR's strict criterion, which does not decide."""
+        there = self.distance_m(arm, problem) <= self.success_m
+        return {"touched": way.touched, "near": there} | self._placed(arm, problem, there)
+
+    def _placed(self, arm: SimArm, problem: PandaProblem, there: bool) -> dict[str, bool]:
+        """Whether the cube is at its place and at rest, also by CLEAR's strict criterion."""
+        placed = there and arm.cube_speed_m_s < REST_M_S
+        turned = abs(wrap(yaw_of(arm.cube_pose) - yaw_of(problem.cube_goal_pose), math.pi / 2.0))
+        strictly = placed and self.distance_m(arm, problem) <= STRICT_M and turned <= STRICT_RAD
+        return {"strictly": strictly, "placed": placed}
+
     def _sample_places(self, rng: np.random.Generator) -> tuple[Array, Array]:
         """Start and goal (2,) of the cube, at least `minimum_distance_m` apart."""
         while True:
@@ -111,6 +132,19 @@ class PickPlace(CubeTask):
     """Lift the cube and set it down where it is in the goal image; there the open hand has gone up from it."""
 
     name: str = "pick_place"
+    lifted_m: float = 0.05
+
+    def stages(self, arm: SimArm, problem: PandaProblem, way: CubeWay) -> dict[str, bool]:
+        """Touched, grasped (off the table), lifted, near its place, there at rest; placed only if it was lifted."""
+        lifted = way.highest_m >= self.lifted_m
+        aside_m = np.linalg.norm(arm.cube_pose[:2] - problem.cube_goal_pose[:2])
+        there = self.distance_m(arm, problem) <= self.success_m and lifted
+        return {
+            "touched": way.touched,
+            "grasped": way.highest_m >= GRASPED_M,
+            "lifted": lifted,
+            "near": lifted and bool(aside_m <= self.success_m),
+        } | self._placed(arm, problem, there)
 
     def sample(self, arm: SimArm, rng: np.random.Generator) -> PandaProblem:
         """The cube at least `minimum_distance_m` from its goal, the hand above the table."""

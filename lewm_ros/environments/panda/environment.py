@@ -16,7 +16,7 @@ from lewm_ros.environments.panda.actions import apply_action, panda_space
 from lewm_ros.environments.panda.arm import SimArm
 from lewm_ros.environments.panda.experts import Expert, PickPlaceExpert, PushExpert
 from lewm_ros.environments.panda.exploration import ANCHORS, KINDS, Explorer
-from lewm_ros.environments.panda.problem import PandaProblem
+from lewm_ros.environments.panda.problem import CubeWay, PandaProblem
 from lewm_ros.environments.panda.tasks import Task, make_task, sample_free_joints
 from lewm_ros.environments.smooth_noise import SmoothNoise
 from lewm_ros.observation.observation import Observation
@@ -95,6 +95,7 @@ class PandaEnvironment:
         self.vectors = {"proprio": PANDA.joint_names, "gripper": (FINGER,)}
         self._noise = noise
         self._problem: PandaProblem | None = None
+        self._way = CubeWay()
 
     def problems(self, seed: int) -> Iterator[PandaProblem]:
         """See `Environment`; drawn from a stream of their own."""
@@ -109,7 +110,7 @@ class PandaEnvironment:
 
     def pursue(self, problem: PandaProblem) -> None:
         """Take over the goal of a problem, from where everything is now."""
-        self._problem = problem
+        self._problem, self._way = problem, CubeWay()
 
     def goals(self) -> list[Observation]:
         """See `Environment`: the view of the goal state."""
@@ -145,11 +146,14 @@ class PandaEnvironment:
     def step(self, action: Array) -> None:
         """See `Environment`."""
         apply_action(self.arm, self.action_space, action)
+        if self.arm.has_cube and self._problem is not None:
+            self._way.saw(self.arm, self._problem.cube_start_pose)
 
     def score(self) -> Score:
         """See `Environment`: the distance of what the task is about to its place."""
         distance_m = self.task.distance_m(self.arm, self._problem)
-        return Score(distance_m, "m", distance_m <= self.task.success_m)
+        stages = self.task.stages(self.arm, self._problem, self._way)
+        return Score(distance_m, "m", list(stages.values())[-1], stages)
 
     def record(self, number: int, rng: np.random.Generator) -> Recording:
         """See `Environment`: exploration of the joints, noise where actions are twists, or the task's expert."""

@@ -26,6 +26,24 @@ class PandaProblem:
     cube_goal_pose: Array | None = None
 
 
+@dataclass
+class CubeWay:
+    """What became of the cube since the start.
+
+    Attributes:
+        highest_m: how far its centre was above where it lay.
+        touched: whether the arm touched it.
+    """
+
+    highest_m: float = 0.0
+    touched: bool = False
+
+    def saw(self, arm: SimArm, start_pose: Array) -> None:
+        """Look at the cube, at every control step."""
+        self.highest_m = max(self.highest_m, float(arm.cube_pose[2] - start_pose[2]))
+        self.touched = self.touched or arm.touches_cube
+
+
 class Task(Protocol):
     """What the environment needs to know of a task."""
 
@@ -33,6 +51,10 @@ class Task(Protocol):
     needs_cube: bool
     success_m: float
     budget_s: float
+
+    def stages(self, arm: SimArm, problem: PandaProblem, way: CubeWay) -> dict[str, bool]:
+        """What has been brought about so far, in order; the last one is success."""
+        ...
 
     def sample(self, arm: SimArm, rng: np.random.Generator) -> PandaProblem:
         """Draw a problem that is not already solved at its start."""

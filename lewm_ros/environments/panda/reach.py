@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lewm_ros.environments.panda.arm import SimArm
-from lewm_ros.environments.panda.problem import PandaProblem
+from lewm_ros.environments.panda.problem import CubeWay, PandaProblem
 from lewm_ros.robot.arm import PANDA, Array
 
 JOINT_SPREAD_RAD = np.array([0.5, 0.4, 0.4, 0.4, 0.6, 0.5, 0.8])
@@ -49,6 +49,10 @@ class Reach:
     def start(self, arm: SimArm, problem: PandaProblem) -> None:
         """Put the arm into the start state."""
         arm.reset(problem.start_rad)
+
+    def stages(self, arm: SimArm, problem: PandaProblem, way: CubeWay) -> dict[str, bool]:
+        """There, or not."""
+        return {"reached": self.distance_m(arm, problem) <= self.success_m}
 
     def distance_m(self, arm: SimArm, problem: PandaProblem) -> float:
         """Distance of the end effector to its place in the goal image."""

@@ -32,7 +32,9 @@ class HindsightGoals:
 
 
 def grasp_rows(dataset: EpisodeDataset) -> NDArray[np.int64]:
-    """For every row the one of its episode at which the gripper next closes; -1 where it does not close any more.
+    """For every row with an open gripper the one of its episode at which the gripper next closes, itself included.
+
+    It is -1 where the gripper does not close any more, and while it is closed: what it will grasp after that is open.
 
     Raises:
         DatasetError: the actions have no single absolute channel, that of a gripper.
@@ -48,7 +50,9 @@ def grasp_rows(dataset: EpisodeDataset) -> NDArray[np.int64]:
         where = dataset.rows(episode)
         closed, next_row = above[where], -1
         for step in range(len(closed) - 1, -1, -1):
-            if closed[step : step + HELD_STEPS].all() and not (step and closed[step - 1]):
+            begins = not (step and closed[step - 1])
+            if begins and closed[step : step + HELD_STEPS].all():
                 next_row = where.start + step
-            rows[where.start + step] = next_row
+            if begins or not closed[step]:
+                rows[where.start + step] = next_row
     return rows
