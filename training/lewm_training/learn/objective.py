@@ -37,11 +37,11 @@ class Readout(nn.Module):
     def forward(self, states: Tensor, numbers: Tensor) -> Tensor:
         """Mean squared error, in standard deviations, of what is read from states (..., Z) about numbers (..., n).
 
-        Numbers that are NaN are not known, and count as read without an error.
+        Numbers that are NaN are not known, and do not count.
         """
         wanted = (numbers - self.mean) / self.std
-        read = self.head(states).float()
-        return (read - torch.where(wanted.isnan(), read, wanted)).square().mean()
+        known, read = wanted.isfinite(), self.head(states).float()
+        return (read - torch.where(known, wanted, read)).square().sum() / known.sum().clamp_min(1)
 
 
 class Objective(nn.Module):
