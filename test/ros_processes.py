@@ -20,6 +20,7 @@ from std_srvs.srv import SetBool, Trigger
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 120.0
+ASK_AGAIN_S = 15.0
 
 SMALL_SEARCH = {
     "planner__solver": "cem",
@@ -122,13 +123,23 @@ class Probe:
         return {v.key: v.value for v in self.status[name].values}[key]
 
     def ask(self, kind: type, service: str, request: Any) -> Any:
-        """The answer of a service of this kind."""
+        """The answer of a service of this kind.
+
+        On a machine that is very busy, DDS may lose a request that comes before the server has discovered the client:
+        what is not answered is asked again.
+        """
         client = self.node.create_client(kind, service)
         self.wait(client.service_is_ready, service)
-        future = client.call_async(request)
-        self.wait(future.done, f"an answer of {service}")
+        asked: list[tuple[float, Any]] = []
+
+        def answered() -> bool:
+            if not asked or time.monotonic() - asked[-1][0] > ASK_AGAIN_S:
+                asked.append((time.monotonic(), client.call_async(request)))
+            return any(future.done() for _, future in asked)
+
+        self.wait(answered, f"an answer of {service}")
         self.node.destroy_client(client)
-        return future.result()
+        return next(future.result() for _, future in asked if future.done())
 
     def call(self, service: str, request: SetBool.Request | None = None) -> Any:
         """The answer of a switch, or of a trigger without a request."""

@@ -21,7 +21,15 @@ from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_ros.robot.arm_actions import other
 from lewm_training.__main__ import main
 from lewm_training.judge.demo import goal_line
-from lewm_training.judge.evaluate import Outcome, Timing, _pursue, environment_for, evaluate_direct, wilson_interval
+from lewm_training.judge.evaluate import (
+    Compared,
+    Outcome,
+    Timing,
+    _pursue,
+    environment_for,
+    evaluate_direct,
+    wilson_interval,
+)
 from lewm_training.judge.evaluate_ros import summarise_goals
 from lewm_training.judge.goals import planner_parameters_for, simulator_parameters
 from lewm_training.judge.processes import planner_config
@@ -111,7 +119,8 @@ def goal(final_distance_m: float, latency_s: float | None) -> dict:
     }
 
 
-FLOOR = [Outcome(Score(0.2, "m", False), Score(0.2, "m", False))] * 3
+MISSED = Outcome(Score(0.2, "m", False), Score(0.2, "m", False))
+FLOOR = [Compared(MISSED, MISSED, None)] * 3
 
 
 def test_a_goal_without_a_plan_is_not_reached_and_has_no_latency(reach: Environment) -> None:

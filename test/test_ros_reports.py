@@ -13,11 +13,12 @@ from lewm_ros.environments import Environment, Score, make_environment
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.robot.arm_actions import ee_delta, other
 from lewm_training.judge.demo import goal_line
-from lewm_training.judge.evaluate import Outcome
+from lewm_training.judge.evaluate import Compared, Outcome
 from lewm_training.judge.evaluate_ros import summarise_goals
 from lewm_training.judge.goals import planner_parameters_for, simulator_parameters
 
-FLOOR = [Outcome(Score(0.2, "m", success=False), Score(0.2, "m", success=False))]
+MISSED = Outcome(Score(0.2, "m", success=False), Score(0.2, "m", success=False))
+FLOOR = [Compared(MISSED, MISSED, None)]
 
 
 @pytest.fixture(scope="module")

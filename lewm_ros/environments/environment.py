@@ -127,6 +127,10 @@ class Environment(Protocol):
         """A behaviour that knows nothing: the floor that a policy is compared with."""
         ...
 
+    def expert(self) -> Behaviour | None:
+        """What solves the present problem, as well as is known; None if nothing does."""
+        ...
+
     def close(self) -> None:
         """Free what it holds."""
         ...

@@ -205,6 +205,10 @@ class GymnasiumEnvironment:
         """See `Environment`."""
         return SmoothNoise(self.action_space, rng)
 
+    def expert(self) -> Behaviour | None:
+        """See `Environment`: none is known."""
+        return None
+
     def close(self) -> None:
         """See `Environment`."""
         self._env.close()

@@ -145,6 +145,10 @@ class RemoteEnvironment:
         """The next action of the behaviour that was asked for last."""
         return np.asarray(self._call("act"), np.float64)
 
+    def expert(self) -> Behaviour | None:
+        """See `Environment`: none is known."""
+        return None
+
     def close(self) -> None:
         """See `Environment`."""
         self._stop()

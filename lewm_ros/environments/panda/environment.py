@@ -157,14 +157,19 @@ class PandaEnvironment:
 
     def record(self, number: int, rng: np.random.Generator) -> Recording:
         """See `Environment`: exploration of the joints, noise where actions are twists, or the task's expert."""
-        expert = EXPERTS.get(self.name)
-        return self._demonstrate(expert, rng) if expert else self._explore(number, rng)
+        return self._demonstrate(rng) if self.name in EXPERTS else self._explore(number, rng)
 
     def random(self, rng: np.random.Generator) -> Behaviour:
         """See `Environment`: through random joint positions, or noise where actions are more than joints."""
         if self.action_space.dim == len(PANDA.joint_names) and self.action_space.name == "joint_delta":
             return Acting(Explorer("waypoints", self.action_space.high, rng), self.arm)
         return SmoothNoise(self.action_space, rng)
+
+    def expert(self) -> Behaviour | None:
+        """See `Environment`: the scripted expert at an even pace, without noise."""
+        if self.name not in EXPERTS:
+            return None
+        return self._acting(self._problem, np.random.default_rng(0), 0.0)
 
     def close(self) -> None:
         """See `Environment`."""
@@ -182,15 +187,18 @@ class PandaEnvironment:
         self.arm.reset(explorer.start_rad(self.arm, anchor))
         return Recording(Acting(explorer, self.arm), steps, {"kind": kind, "anchor": anchor})
 
-    def _demonstrate(self, expert: type[Expert], rng: np.random.Generator) -> Recording:
+    def _demonstrate(self, rng: np.random.Generator) -> Recording:
         problem = self.task.sample(self.arm, rng)
         self.reset(problem)
         noise = rng.uniform(0.0, self._noise)
-        twists = panda_space("ee_delta", self.action_space.control_hz, gripper=True)
-        actor = expert(problem, twists.high, rng, noise)
-        change = np.asarray if self.action_space.name == "ee_delta" else self._to_joints
         steps = round(DEMONSTRATED_S * self.action_space.control_hz)
-        return Recording(Acting(actor, self.arm, change), steps, {"kind": "expert", "noise": noise}, problem)
+        return Recording(self._acting(problem, rng, noise), steps, {"kind": "expert", "noise": noise}, problem)
+
+    def _acting(self, problem: PandaProblem, rng: np.random.Generator, noise: float) -> Acting:
+        """The task's expert on the arm, in the actions of this environment."""
+        twists = panda_space("ee_delta", self.action_space.control_hz, gripper=True)
+        actor = EXPERTS[self.name](problem, twists.high, rng, noise)
+        return Acting(actor, self.arm, np.asarray if self.action_space.name == "ee_delta" else self._to_joints)
 
     def _to_joints(self, action: Array) -> Array:
         """A twist and a gripper command as joint deltas and the same command."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -14,9 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from lewm_ros.environments import Environment, Problem, Score, make_environment, positions_of
-from lewm_ros.environments.environment import check_observation, check_score
+from lewm_ros.environments.environment import Array, Behaviour, check_observation, check_score
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
+from lewm_ros.robot.action_space import ActionSpace
 
 
 @dataclass
@@ -92,18 +93,18 @@ def evaluate_direct(
     environment = environment_for(checkpoint, task)
     planner = RecedingHorizonPlanner(checkpoint, config, seed)
     outcomes: list[Outcome] = []
-    floor: list[Outcome] = []
+    others: list[Compared] = []
     try:
         problems = islice(environment.problems(seed), episodes)
         for number, problem in enumerate(bar := tqdm(problems, desc=f"evaluate {task}", unit="goal", total=episodes)):
             outcomes.append(_pursue(checkpoint, planner, environment, problem, timing))
-            floor.append(_act_at_random(environment, problem, seed, number))
+            others.append(_compare(environment, problem, seed, number))
             bar.set_postfix(solved=sum(outcome.solved for outcome in outcomes))
     finally:
         environment.close()
     control_hz = checkpoint.action_space.control_hz
     delay_s = timing.delay_steps / control_hz
-    return summarise(environment, outcomes, floor) | {
+    return summarise(environment, outcomes, others) | {
         "control_hz": control_hz,
         "plans_slower_than_delay": sum(spent > delay_s for outcome in outcomes for spent in outcome.plan_latency_s),
         "cycles": environment.budget_steps * episodes,
@@ -114,15 +115,25 @@ def evaluate_direct(
     }
 
 
-def random_floor(environment: Environment, episodes: int, seed: int) -> list[Outcome]:
-    """What the environment's random behaviour makes of the same problems, in as many steps as the planner gets."""
+@dataclass(frozen=True)
+class Compared:
+    """What others make of a problem, in as many steps as the planner gets; no expert where none is known."""
+
+    random: Outcome
+    nothing: Outcome
+    expert: Outcome | None
+
+
+def compare(environment: Environment, episodes: int, seed: int) -> list[Compared]:
+    """What the random behaviour, doing nothing, and the environment's expert make of the same problems."""
     problems = islice(environment.problems(seed), episodes)
-    return [_act_at_random(environment, problem, seed, number) for number, problem in enumerate(problems)]
+    return [_compare(environment, problem, seed, number) for number, problem in enumerate(problems)]
 
 
-def summarise(environment: Environment, outcomes: Sequence[Outcome], floor: Sequence[Outcome]) -> dict[str, Any]:
+def summarise(environment: Environment, outcomes: Sequence[Outcome], others: Sequence[Compared]) -> dict[str, Any]:
     """The figures that every transport reports."""
-    solved, by_chance = (sum(outcome.solved for outcome in some) for some in (outcomes, floor))
+    solved = sum(outcome.solved for outcome in outcomes)
+    floor, experts = [other.random for other in others], [other.expert for other in others if other.expert]
     latencies = [latency for outcome in outcomes for latency in outcome.plan_latency_s]
     unit = outcomes[0].start.unit
     finals = [outcome.final.value for outcome in outcomes if outcome.final is not None]
@@ -132,7 +143,10 @@ def summarise(environment: Environment, outcomes: Sequence[Outcome], floor: Sequ
         "successes": solved,
         "success_rate": solved / len(outcomes),
         "ci95": wilson_interval(solved, len(outcomes)),
-        "random_success_rate": by_chance / len(floor),
+        "stages": _count_stages(outcomes),
+        "random_success_rate": _rate(floor),
+        "do_nothing_success_rate": _rate([other.nothing for other in others]),
+        "expert_success_rate": _rate(experts) if experts else None,
         "without_plan": len(outcomes) - len(finals),
         "unit": unit,
         f"start_distance_{unit}": quantiles([outcome.start.value for outcome in outcomes]),
@@ -201,11 +215,45 @@ def _pursue(
     return outcome
 
 
-def _act_at_random(environment: Environment, problem: Problem, seed: int, number: int) -> Outcome:
-    environment.reset(problem)
-    outcome = Outcome(environment.score())
-    behaviour = environment.random(np.random.default_rng([seed, zlib.crc32(b"random policy"), number]))
-    for _ in range(environment.budget_steps):
-        environment.step(behaviour.act())
-    outcome.final = environment.score()
-    return outcome
+def _count_stages(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """How many problems got to each stage."""
+    counts: dict[str, int] = {}
+    for stages in (outcome.final.stages for outcome in outcomes if outcome.final):
+        for name, reached in stages.items():
+            counts[name] = counts.get(name, 0) + reached
+    return counts
+
+
+def _rate(outcomes: Sequence[Outcome]) -> float:
+    return sum(outcome.solved for outcome in outcomes) / len(outcomes)
+
+
+def _compare(environment: Environment, problem: Problem, seed: int, number: int) -> Compared:
+    def outcome_of(choose: Callable[[], Behaviour | None]) -> Outcome | None:
+        environment.reset(problem)
+        behaviour = choose()
+        if behaviour is None:
+            return None
+        outcome = Outcome(environment.score())
+        for _ in range(environment.budget_steps):
+            environment.step(behaviour.act())
+        outcome.final = environment.score()
+        return outcome
+
+    rng = np.random.default_rng([seed, zlib.crc32(b"random policy"), number])
+    return Compared(
+        outcome_of(lambda: environment.random(rng)),
+        outcome_of(lambda: Resting(environment.action_space)),
+        outcome_of(environment.expert),
+    )
+
+
+@dataclass(frozen=True)
+class Resting:
+    """Does nothing."""
+
+    space: ActionSpace
+
+    def act(self) -> Array:
+        """The action (dim,) that asks for no motion."""
+        return self.space.rest()

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from lewm_ros.environments import Environment, Score
 from lewm_ros.model.checkpoint import load_checkpoint
-from lewm_training.judge.evaluate import Outcome, environment_for, random_floor, summarise
+from lewm_training.judge.evaluate import Compared, Outcome, compare, environment_for, summarise
 from lewm_training.judge.goals import drive_goals
 from lewm_training.judge.processes import planner_config
 
@@ -32,26 +32,26 @@ def evaluate_ros(
         bar.set_postfix(solved=sum(goal["success"] for goal in goals))
     environment = environment_for(loaded, task)
     try:
-        floor = random_floor(environment, len(goals), seed)
+        others = compare(environment, len(goals), seed)
     finally:
         environment.close()
-    return summarise_goals(environment, goals, floor) | {
+    return summarise_goals(environment, goals, others) | {
         "checkpoint": loaded.identity,
         "seed": seed,
         "transport": "ros",
     }
 
 
-def summarise_goals(environment: Environment, goals: Sequence[Goal], floor: Sequence[Outcome]) -> dict[str, Any]:
+def summarise_goals(environment: Environment, goals: Sequence[Goal], others: Sequence[Compared]) -> dict[str, Any]:
     """The report of goals driven over ROS.
 
     Args:
         environment: of the task.
         goals: as `drive_goals` gives them. One for which no plan was made has no latency; it was not solved.
-        floor: the random policy's outcomes.
+        others: what others make of the same problems.
     """
     cycles, missed = (sum(goal[name] for goal in goals) for name in ("cycles", "missed_cycles"))
-    return summarise(environment, [_outcome(goal) for goal in goals], floor) | {
+    return summarise(environment, [_outcome(goal) for goal in goals], others) | {
         "plan_latency_s": {
             "p50": _over(goals, "plan_latency_p50_s", np.median),
             "p95": _over(goals, "plan_latency_p95_s", np.max),
