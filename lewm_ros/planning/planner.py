@@ -93,6 +93,11 @@ class RecedingHorizonPlanner:
         self._captured: dict[tuple[int, bool], StaticCall[PlanningProblem, Found]] = {}
         self.reset()
 
+    @property
+    def actor(self) -> str:
+        """Who decides: search, policy or policy_and_search."""
+        return self._search.actor
+
     @torch.no_grad()
     def prepare(self) -> None:
         """Plan once for every shape that a problem can have, so that the first plan in motion is as fast as the others.
@@ -208,6 +213,12 @@ class RecedingHorizonPlanner:
             status = OUT_OF_TIME if not (acts or self._homing) and found.iterations == 0 else NOT_FINITE
             actions = self.timeline.read(stamp_ns, self._steps)
         return Decision(stamp_ns, free_ns, actions, cost, status, self._in_units(found.elites), found.iterations)
+
+    @torch.no_grad()
+    def cost_variation(self, stamp_ns: int, goal: Tensor, samples: int = 256) -> float:
+        """How much the costs of random plans from an observed frame differ; see `Search.cost_variation`."""
+        _, problem = self._problem(stamp_ns, goal, None, stamp_ns)
+        return self._search.cost_variation(problem, samples, self._generator)
 
     @torch.no_grad()
     def foresee(self, decision: Decision) -> NDArray[np.float32]:

@@ -185,6 +185,17 @@ class Search:
         feasible = self._feasible(plans, problem)[0][0]
         return Found(feasible[0], plan.cost[0], feasible[1:], plan.iterations)
 
+    def cost_variation(self, problem: PlanningProblem, samples: int, generator: torch.Generator) -> float:
+        """Standard deviation over mean of the costs of plans drawn at random: near 0, a search has nothing to go by.
+
+        Plans are drawn from a unit normal distribution, as CEM's first ones in the paper. PRISM (arXiv 2606.07974)
+        found that below 0.3 a search adds nothing to a policy.
+        """
+        plans = torch.randn((1, samples, *problem.start.shape), generator=generator, device=problem.start.device)
+        imagine = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0))
+        costs = total(self._residuals(problem, imagine)(plans.clamp(self._low, self._high)))[0]
+        return float(costs.std() / costs.mean())
+
     def distance(self, problem: PlanningProblem) -> float:
         """The cost of being where the robot is."""
         return float(self._distances(self._as_goal(problem.z[-1]), problem.goal.flatten()))

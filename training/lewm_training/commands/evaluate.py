@@ -6,7 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lewm_training.commands.arguments import add_checkpoint, add_device, add_task, device_of, positive
+from lewm_ros.config import from_mapping, to_mapping
+from lewm_ros.planning import PlannerConfig
+from lewm_training.commands.arguments import (
+    add_checkpoint,
+    add_device,
+    add_overrides,
+    add_task,
+    device_of,
+    positive,
+    with_overrides,
+)
 from lewm_training.judge.processes import planner_config
 
 HELP = "Measure the closed loop and the random policy on held-out goals."
@@ -18,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=positive, default=50, help="default 50")
     parser.add_argument("--transport", choices=("direct", "ros"), default="direct", help="default direct")
     parser.add_argument("--planner", type=Path, help="YAML of the planner's search (default: the shipped one)")
+    add_overrides(parser, "actor=search")
     parser.add_argument(
         "--replan-steps", type=positive, default=1, help="direct: control steps between plans; default 1"
     )
@@ -31,16 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
+    config = from_mapping(PlannerConfig, with_overrides(to_mapping(planner_config(options.planner)), options.set))
     if options.transport == "ros":
         from lewm_training.judge.evaluate_ros import evaluate_ros
 
         return evaluate_ros(
-            options.checkpoint, options.task, options.episodes, options.seed, options.planner, device_of(options)
+            options.checkpoint, options.task, options.episodes, options.seed, config, device_of(options)
         )
     from lewm_ros.model.checkpoint import load_checkpoint
     from lewm_training.judge.evaluate import Timing, evaluate_direct
 
-    config = planner_config(options.planner)
     checkpoint = load_checkpoint(options.checkpoint, device_of(options))
     timing = Timing(options.replan_steps, options.delay_steps)
     return evaluate_direct(checkpoint, options.task, options.episodes, options.seed, config, timing)

@@ -28,6 +28,7 @@ class Outcome:
     final: Score | None = None
     closest: float | None = None
     plan_latency_s: list[float] = field(default_factory=list)
+    cost_variation: float | None = None
 
     @property
     def solved(self) -> bool:
@@ -108,6 +109,8 @@ def evaluate_direct(
         "control_hz": control_hz,
         "plans_slower_than_delay": sum(spent > delay_s for outcome in outcomes for spent in outcome.plan_latency_s),
         "cycles": environment.budget_steps * episodes,
+        "cost_variation": quantile([o.cost_variation for o in outcomes if o.cost_variation is not None], 0.5),
+        "actor": planner.actor,
         **asdict(timing),
         "checkpoint": checkpoint.identity,
         "seed": seed,
@@ -208,6 +211,8 @@ def _pursue(
                 free_ns = now_ns + timing.delay_steps * control_ns
                 planner.adopt(planner.decide(now_ns, goal, positions_of(environment, observation), free_ns))
                 outcome.plan_latency_s.append(time.perf_counter() - started_s)
+                if step == 0:
+                    outcome.cost_variation = planner.cost_variation(now_ns, goal)
         environment.step(planner.timeline.read(now_ns, 1)[0])
         score = check_score(environment, environment.score())
         closest = min(closest, score.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ from tqdm import tqdm
 
 from lewm_ros.environments import Environment, Score
 from lewm_ros.model.checkpoint import load_checkpoint
+from lewm_ros.planning import PlannerConfig
 from lewm_training.judge.evaluate import Compared, Outcome, compare, environment_for, summarise
 from lewm_training.judge.goals import drive_goals
-from lewm_training.judge.processes import planner_config
 
 Goal = dict[str, Any]
 
@@ -22,11 +21,11 @@ UNIT = "m"
 
 
 def evaluate_ros(
-    checkpoint: str, task: str, episodes: int, seed: int, planner: Path | None, device: str
+    checkpoint: str, task: str, episodes: int, seed: int, planner: PlannerConfig, device: str
 ) -> dict[str, Any]:
     """Drive the nodes through goals over DDS, in real time; see `evaluate_direct` for the arguments and the report."""
     loaded, goals = load_checkpoint(checkpoint), []
-    driven = drive_goals(checkpoint, task, episodes, seed, planner_config(planner), device)
+    driven = drive_goals(checkpoint, task, episodes, seed, planner, device)
     for goal in (bar := tqdm(driven, total=episodes, desc=f"evaluate {task} over ROS", unit="goal")):
         goals.append(goal)
         bar.set_postfix(solved=sum(goal["success"] for goal in goals))
