@@ -135,6 +135,12 @@ class SimArm:
         """Position and quaternion (7,) of the cube: x, y, z in m, then w, x, y, z."""
         return self.data.qpos[9:16].copy()
 
+    def place_cube(self, pose: Array) -> None:
+        """Put the cube at rest at a pose (7,), as a hand would; nothing else changes."""
+        self.data.qpos[9:16] = pose
+        self.data.qvel[9:15] = 0.0
+        mujoco.mj_forward(self.model, self.data)
+
     @property
     def cube_speed_m_s(self) -> float:
         """How fast the cube moves."""

@@ -14,8 +14,10 @@ from lewm_ros.config import ConfigError
 from lewm_ros.environments.environment import Behaviour, Recording, Score
 from lewm_ros.environments.panda.actions import apply_action, panda_space
 from lewm_ros.environments.panda.arm import SimArm
+from lewm_ros.environments.panda.disturbance import Disturbance
 from lewm_ros.environments.panda.experts import Expert, PickPlaceExpert, PushExpert
 from lewm_ros.environments.panda.exploration import ANCHORS, KINDS, Explorer
+from lewm_ros.environments.panda.interference import INTERFERENCES, Interference
 from lewm_ros.environments.panda.problem import CubeWay, PandaProblem
 from lewm_ros.environments.panda.tasks import Task, make_task, sample_free_joints
 from lewm_ros.environments.smooth_noise import SmoothNoise
@@ -69,9 +71,10 @@ class PandaEnvironment:
         control_hz: actions per second; physics steps must fit into a control step.
         action_space: joint_delta or ee_delta; empty: the task's own.
         noise: largest noise of a scripted expert, as a share of the bounds; each episode draws its own.
+        interference: what comes between the arm and its task, one of `INTERFERENCES`; empty: nothing.
 
     Raises:
-        ConfigError: there is no such task, camera or action space, or the rate does not fit physics.
+        ConfigError: there is no such task, camera, action space or interference, or the rate does not fit physics.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class PandaEnvironment:
         control_hz: float = 20.0,
         action_space: str = "",
         noise: float = 0.4,
+        interference: str = "",
     ) -> None:
         unknown = [name for name in cameras if name not in CAMERAS]
         if unknown or not cameras:
@@ -89,6 +93,10 @@ class PandaEnvironment:
         if len(set(cameras)) < len(cameras):
             raise ConfigError(f"cameras: each only once, got {', '.join(cameras)}")
         self.task: Task = make_task(task)
+        if interference and not (interference in INTERFERENCES and self.task.needs_cube):
+            raise ConfigError(
+                f"interference '{interference}': there are {', '.join(INTERFERENCES)}, for push and pick_place"
+            )
         self.arm = SimArm(control_hz, image_size, cameras, cube=self.task.needs_cube)
         self.name, self.cameras, self.budget_steps = task, cameras, round(self.task.budget_s * control_hz)
         self.action_space: ActionSpace = panda_space(action_space or SPACES[task], control_hz, self.task.needs_cube)
@@ -96,6 +104,8 @@ class PandaEnvironment:
         self._noise = noise
         self._problem: PandaProblem | None = None
         self._way = CubeWay()
+        self._make_interference = INTERFERENCES.get(interference)
+        self._interference: Interference | None = None
 
     def problems(self, seed: int) -> Iterator[PandaProblem]:
         """See `Environment`; drawn from a stream of their own."""
@@ -111,6 +121,9 @@ class PandaEnvironment:
     def pursue(self, problem: PandaProblem) -> None:
         """Take over the goal of a problem, from where everything is now."""
         self._problem, self._way = problem, CubeWay()
+        if self._make_interference:
+            self.arm.disturbance = Disturbance()
+        self._interference = self._make_interference() if self._make_interference else None
 
     def goals(self) -> list[Observation]:
         """See `Environment`: the view of the goal state."""
@@ -148,6 +161,8 @@ class PandaEnvironment:
         apply_action(self.arm, self.action_space, action)
         if self.arm.has_cube and self._problem is not None:
             self._way.saw(self.arm, self._problem.cube_start_pose)
+            if self._interference is not None:
+                self._interference.saw(self.arm)
 
     def score(self) -> Score:
         """See `Environment`: the distance of what the task is about to its place."""

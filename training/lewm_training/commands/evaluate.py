@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=2,
         help="direct: control steps from a frame until its plan is in force; default 2",
     )
+    parser.add_argument(
+        "--interfere",
+        default="",
+        metavar="NAME",
+        help="direct, push and pick_place: cube_moved, cube_taken, lights_halved or camera_shifted",
+    )
     add_device(parser)
 
 
@@ -54,4 +60,4 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     checkpoint = load_checkpoint(options.checkpoint, device_of(options))
     timing = Timing(options.replan_steps, options.delay_steps)
-    return evaluate_direct(checkpoint, options.task, options.episodes, options.seed, config, timing)
+    return evaluate_direct(checkpoint, options.task, options.episodes, options.seed, config, timing, options.interfere)

@@ -13,11 +13,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from lewm_ros.config import ConfigError
 from lewm_ros.environments import Environment, Problem, Score, make_environment, positions_of
 from lewm_ros.environments.environment import Array, Behaviour, check_observation, check_score
+from lewm_ros.environments.panda.tasks import TASKS
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_ros.robot.action_space import ActionSpace
+
+
+SURPRISE_THRESHOLD, SETTLED_STEPS = 5.0, 10
+"""As shipped for planner_node, in standard deviations; and the first steps, in which nothing surprises."""
 
 
 @dataclass
@@ -29,6 +35,7 @@ class Outcome:
     closest: float | None = None
     plan_latency_s: list[float] = field(default_factory=list)
     cost_variation: float | None = None
+    surprised: bool = False
 
     @property
     def solved(self) -> bool:
@@ -49,12 +56,20 @@ class Timing:
     delay_steps: int = 2
 
 
-def environment_for(checkpoint: Checkpoint, task: str) -> Environment:
+def environment_for(checkpoint: Checkpoint, task: str, interference: str = "") -> Environment:
     """The environment of a task with the checkpoint's cameras, image size, action space and rate.
 
+    Args:
+        checkpoint: which is to act in it.
+        task: name of an environment.
+        interference: what comes between; empty: nothing. Only tasks of the simulated arm have some.
+
     Raises:
-        ConfigError: the task has no such cameras, or acts otherwise than the checkpoint.
+        ConfigError: the task has no such cameras or interference, or acts otherwise than the checkpoint.
     """
+    options = {"interference": interference} if interference else {}
+    if interference and task not in TASKS:
+        raise ConfigError(f"interference '{interference}': only for {', '.join(TASKS)}, not for task '{task}'")
     inputs, space = checkpoint.inputs, checkpoint.action_space
     environment = make_environment(
         task,
@@ -62,6 +77,7 @@ def environment_for(checkpoint: Checkpoint, task: str) -> Environment:
         image_size=inputs.recorded_size,
         control_hz=space.control_hz,
         action_space=space.name,
+        **options,
     )
     inputs.sources(environment.cameras, f"task '{task}'")
     space.require_same_actions(environment.action_space, f"checkpoint '{checkpoint.name}'", f"task '{task}'")
@@ -75,6 +91,7 @@ def evaluate_direct(
     seed: int,
     config: PlannerConfig,
     timing: Timing | None = None,
+    interference: str = "",
 ) -> dict[str, Any]:
     """Close the loop without ROS: the same planner, in an environment that waits for it.
 
@@ -86,12 +103,13 @@ def evaluate_direct(
         seed: of the problems and of the planner's sampling.
         config: of the search.
         timing: when plans are made, and how late they come into force.
+        interference: what comes between; see `environment_for`.
 
     Returns:
         the report that `lewm eval` writes.
     """
     timing = timing or Timing()
-    environment = environment_for(checkpoint, task)
+    environment = environment_for(checkpoint, task, interference)
     planner = RecedingHorizonPlanner(checkpoint, config, seed)
     outcomes: list[Outcome] = []
     others: list[Compared] = []
@@ -111,6 +129,8 @@ def evaluate_direct(
         "cycles": environment.budget_steps * episodes,
         "cost_variation": quantile([o.cost_variation for o in outcomes if o.cost_variation is not None], 0.5),
         "actor": planner.actor,
+        "interference": interference,
+        "surprised_episodes": sum(outcome.surprised for outcome in outcomes),
         **asdict(timing),
         "checkpoint": checkpoint.identity,
         "seed": seed,
@@ -206,7 +226,9 @@ def _pursue(
         if plans or every_frame:
             started_s = time.perf_counter()
             observation = check_observation(environment, environment.observe())
-            planner.observe(now_ns, checkpoint.encode(observation))
+            error = planner.observe(now_ns, checkpoint.encode(observation))
+            if error is not None and checkpoint.error is not None and step >= SETTLED_STEPS:
+                outcome.surprised |= checkpoint.error.surprise(*error) > SURPRISE_THRESHOLD
             if plans:
                 free_ns = now_ns + timing.delay_steps * control_ns
                 planner.adopt(planner.decide(now_ns, goal, positions_of(environment, observation), free_ns))
