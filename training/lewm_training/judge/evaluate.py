@@ -21,7 +21,6 @@ from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_ros.robot.action_space import ActionSpace
 
-
 SURPRISE_THRESHOLD, SETTLED_STEPS = 5.0, 10
 """As shipped for planner_node, in standard deviations; and the first steps, in which nothing surprises."""
 

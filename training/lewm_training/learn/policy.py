@@ -39,8 +39,9 @@ def train_policy(
     """
     dataset.require_same_actions(checkpoint.action_space, f"checkpoint '{checkpoint.name}'")
     train, held_out = dataset.split(config.validation_fraction, seed)
+    train = np.random.default_rng(seed).permutation(train)[: config.episodes]
     torch.manual_seed(seed)
-    frames = Demonstrations(checkpoint, dataset, config)
+    frames = Demonstrations(checkpoint, dataset, config, np.union1d(train, held_out))
     train_rows, held_out_rows = (frames.beginnings(episodes) for episodes in (train, held_out))
     policy = make_policy(config.policy, checkpoint.model)
     rng = np.random.default_rng([seed, 4])
@@ -89,14 +90,16 @@ class Batch:
 
 
 class Demonstrations:
-    """The states of every `config.stride`-th frame of all episodes, and of the last ones."""
+    """The states of every `config.stride`-th frame of some episodes, and of their last ones."""
 
-    def __init__(self, checkpoint: Checkpoint, dataset: EpisodeDataset, config: PolicyTrainConfig) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, dataset: EpisodeDataset, config: PolicyTrainConfig, episodes: NDArray[np.int64]
+    ) -> None:
         self._dataset, self._space = dataset, checkpoint.action_space
         self._goals = HindsightGoals(dataset, config.final_share)
         self._width, self._goal_tokens = checkpoint.state_shape[1], list(checkpoint.goal_tokens)
-        episodes = (np.arange(rows.start, rows.stop) for rows in map(dataset.rows, range(len(dataset.lengths))))
-        self._rows = np.concatenate([np.union1d(rows[:: config.stride], rows[-1:]) for rows in episodes])
+        spans = (np.arange(rows.start, rows.stop) for rows in map(dataset.rows, episodes))
+        self._rows = np.concatenate([np.union1d(rows[:: config.stride], rows[-1:]) for rows in spans])
         states = embed(checkpoint.model, dataset, self._rows, progress="embed")
         self.states = torch.from_numpy(states.reshape(len(states), -1)).float()
 

@@ -1,0 +1,71 @@
+"""What comes between the arm and its task, so that one can see how well it copes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lewm_ros.environments.panda.arm import SimArm
+from lewm_ros.environments.panda.cube_tasks import CUBE_AREA_M, cube_on_table, yaw_of
+from lewm_ros.environments.panda.disturbance import Disturbance
+
+MOVED_M = 0.08
+"""How far the cube is moved by hand."""
+
+APPROACH_M, LIFTED_M = 0.10, 0.03
+"""It is moved when the hand is so near, or taken away when it is so high."""
+
+
+@dataclass
+class Interference:
+    """Looks at every control step, and interferes once. A new one is made for every problem.
+
+    Args:
+        now: whether it is time.
+        interfere: does it.
+    """
+
+    now: Callable[[SimArm], bool]
+    interfere: Callable[[SimArm], None]
+    done: bool = field(default=False, init=False)
+
+    def saw(self, arm: SimArm) -> None:
+        """Look, and interfere if it is time."""
+        if not self.done and self.now(arm):
+            self.done = True
+            self.interfere(arm)
+
+
+def move_cube(arm: SimArm) -> None:
+    """Put the cube `MOVED_M` aside, towards the middle of the table."""
+    place = arm.cube_pose[:2]
+    way = CUBE_AREA_M.mean(0) - place
+    way = way / np.linalg.norm(way) if np.linalg.norm(way) > 1e-3 else np.array([0.0, 1.0])
+    arm.place_cube(cube_on_table(place + MOVED_M * way, yaw_of(arm.cube_pose)))
+
+
+def _change_view(**changes: object) -> Callable[[SimArm], None]:
+    def change(arm: SimArm) -> None:
+        arm.disturbance = Disturbance(**changes)
+
+    return change
+
+
+def _is_near(arm: SimArm) -> bool:
+    return bool(np.linalg.norm(arm.tcp_position_m - arm.cube_pose[:3]) < APPROACH_M)
+
+
+def _is_lifted(arm: SimArm) -> bool:
+    return bool(arm.cube_pose[2] - cube_on_table(np.zeros(2), 0.0)[2] > LIFTED_M)
+
+
+INTERFERENCES: dict[str, Callable[[], Interference]] = {
+    "cube_moved": lambda: Interference(_is_near, move_cube),
+    "cube_taken": lambda: Interference(_is_lifted, move_cube),
+    "lights_halved": lambda: Interference(lambda _: True, _change_view(brightness=0.5)),
+    "camera_shifted": lambda: Interference(lambda _: True, _change_view(camera_offset_m=(0.0, 0.01, 0.0))),
+}
+"""By name: the cube is moved 8 cm when the hand comes near; taken out of the hand and put down 8 cm aside; the light is
+halved; the cameras are shifted by 1 cm (the last two from the first step on, but not in the goal image)."""
