@@ -202,8 +202,8 @@ class PolicyTrainConfig:
     """How a policy is trained on a checkpoint's states, which stay as they are.
 
     Goals are later frames of the same episode; of the share `final_share` it is the last. `episodes` says how many are
-    learned from (None: all), `stride` leaves frames out: one of so many is used. `noise` is added to the states, in their standard deviations: without it, what the policy
-    itself leads to soon looks like nothing that was demonstrated.
+    learned from (None: all); `stride` leaves frames out: one of so many is used. `noise` is added to the states, in
+    their standard deviations: without it, what the policy itself leads to soon looks like nothing that was demonstrated.
     """
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
