@@ -203,7 +203,7 @@ class PolicyTrainConfig:
 
     Goals are later frames of the same episode; of the share `final_share` it is the last. `episodes` says how many are
     learned from (None: all); `stride` leaves frames out: one of so many is used. `noise` is added to the states, in
-    their standard deviations: without it, what the policy itself leads to soon looks like nothing that was demonstrated.
+    their standard deviations: without it, what the policy itself leads to soon looks like nothing demonstrated.
     """
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
