@@ -40,7 +40,7 @@ TOPICS = {
 
 PARAMETERS = {
     "autostart": "true: both nodes are configured and activated; false: `ros2 lifecycle set` does it",
-    "checkpoint": "'default' or the path of a checkpoint's NAME.json",
+    "checkpoint": "default, pick_place, push, or the path of a NAME.json",
     "device": "where the networks run: auto, cpu or cuda",
     "image_transport": "raw or compressed",
     "image_encoding": "what images are that only say an OpenCV type such as 8UC3, e.g. bgr8",

@@ -37,6 +37,10 @@ from lewm_ros.observation.observation import Observation
 from lewm_ros.robot.action_space import ActionSpace
 
 ASSETS = Path(__file__).parents[1] / "assets"
+SHIPPED = ("default", "pick_place", "push")
+"""Names of the checkpoints among the assets: for reach, and for the tasks of these names."""
+KNOWN = f"{', '.join(SHIPPED)} or the path of NAME.json"
+
 FORMAT = 2
 
 HEADS = {"proposal": ProposalConfig, "gap": GapConfig, "policy": PolicyConfig}
@@ -153,16 +157,18 @@ class Checkpoint:
 
 
 def resolve(path: str | Path) -> Path:
-    """The JSON file of a checkpoint named `default`, or given by a path with or without suffix.
+    """The JSON file of a checkpoint that is shipped (`default`, `pick_place`, `push`), or given by a path.
+
+    A path may come with or without suffix. What is named like a shipped one is that: `./push` is the user's own.
 
     Raises:
         CheckpointError: the path has no name.
     """
-    if str(path) == "default":
-        return ASSETS / "default.json"
+    if str(path) in SHIPPED:
+        return ASSETS / f"{path}.json"
     path = Path(os.path.expanduser(path))
     if not path.name:
-        raise CheckpointError(f"checkpoint '{path}': no file; give 'default' or the path of NAME.json")
+        raise CheckpointError(f"checkpoint '{path}': no file; give {KNOWN}")
     if path.suffix in (".json", ".safetensors"):
         return path.with_suffix(".json")
     return path.with_name(path.name + ".json")
@@ -212,7 +218,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
     weights = target.with_suffix(".safetensors")
     for file in (target, weights):
         if not file.is_file():
-            raise CheckpointError(f"checkpoint {path}: no file {file}; give 'default' or the path of NAME.json")
+            raise CheckpointError(f"checkpoint {path}: no file {file}; give {KNOWN}")
     try:
         content = json.loads(target.read_text(encoding="utf-8"))
         if content.get("format") == 1:

@@ -66,7 +66,7 @@ class EncoderNode(ManagedNode):
     def __init__(self) -> None:
         super().__init__("encoder_node")
         declare = self.parameters.declare
-        self._path = declare("checkpoint", "default", "'default' or the path of a checkpoint's NAME.json")
+        self._path = declare("checkpoint", "default", "default, pick_place, push, or the path of a NAME.json")
         self._choose_device = declare_device(self.parameters)
         self._choose_transport = declare_transport(self.parameters)
         self._max_age_s = declare(

@@ -157,6 +157,7 @@ class SimNode(ManagedNode):
     def _tick(self) -> None:
         target_rad = self._command.target_rad(self._arm, self.time_ns + self._tick_ns)
         self._arm.step(target_rad, self._gripper_m)
+        self._environment.look()
         self._ticks += 1
         if self._goal_period_ticks and self._ticks % self._goal_period_ticks == 0:
             self._show_next_goal()
@@ -262,7 +263,7 @@ class SimNode(ManagedNode):
         }
         if self._index >= 0:
             score = self._environment.score()
-            values |= {"distance_m": f"{score.value:.4f}", "solved": score.success}
+            values |= {"distance_m": f"{score.value:.4f}", "solved": score.success} | dict(score.stages)
         for source in self._inputs.values():
             values |= source.report(self.time_ns)
         return values

@@ -33,7 +33,7 @@ class ViewNode(ManagedNode):
     def __init__(self) -> None:
         super().__init__("view_node")
         declare = self.parameters.declare
-        self._path = declare("checkpoint", "default", "'default' or the path of a checkpoint's NAME.json")
+        self._path = declare("checkpoint", "default", "default, pick_place, push, or the path of a NAME.json")
         self._choose_device = declare_device(self.parameters)
         self._transport = declare_transport(self.parameters)
         self._gallery_path = declare("gallery", "", "HDF5 dataset whose frames are shown; empty: frames that come in")

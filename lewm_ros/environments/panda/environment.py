@@ -159,6 +159,10 @@ class PandaEnvironment:
     def step(self, action: Array) -> None:
         """See `Environment`."""
         apply_action(self.arm, self.action_space, action)
+        self.look()
+
+    def look(self) -> None:
+        """Take in what has become of the cube; to be called after every step of an arm that others move."""
         if self.arm.has_cube and self._problem is not None:
             self._way.saw(self.arm, self._problem.cube_start_pose)
             if self._interference is not None:

@@ -17,7 +17,7 @@ class PlannerSettings:
 
     def __init__(self, parameters: Parameters) -> None:
         declare = parameters.declare
-        self.checkpoint = declare("checkpoint", "default", "'default' or the path of a checkpoint's NAME.json")
+        self.checkpoint = declare("checkpoint", "default", "default, pick_place, push, or the path of a NAME.json")
         self.device = declare_device(parameters)
         self.seed = declare("seed", 0, "of the search", low=0, high=2**31 - 1)
         self.search = parameters.declare_config("planner", PlannerConfig)

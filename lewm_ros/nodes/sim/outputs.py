@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Bool, Float64, Header
+from std_msgs.msg import Bool, Float64, Header, String
 
 from lewm_ros.environments import Score
 from lewm_ros.environments.panda import PandaEnvironment, SimArm
@@ -42,6 +43,7 @@ class SimOutputs:
         self._goal_pose = create(PoseStamped, "~/goal_pose", LATCHED)
         self._distance = create(Float64, "~/distance", NEWEST)
         self._solved = create(Bool, "~/solved", NEWEST)
+        self._stages = create(String, "~/stages", NEWEST)
 
     def show_state(self, arm: SimArm, time_ns: int) -> None:
         """Clock, joints and end effector."""
@@ -58,9 +60,10 @@ class SimOutputs:
         self._tcp_pose.publish(_pose(arm.tcp_position_m, arm.tcp_quaternion, time_ns))
 
     def show_score(self, score: Score) -> None:
-        """How far the present state is from the goal (m), and whether that counts as solved."""
+        """How far the present state is from the goal (m), whether that counts as solved, and the stages, as JSON."""
         self._distance.publish(Float64(data=score.value))
         self._solved.publish(Bool(data=score.success))
+        self._stages.publish(String(data=json.dumps(dict(score.stages))))
 
     def show_frames(self, arm: SimArm, time_ns: int) -> None:
         """Every camera's view and what kind of camera it is."""

@@ -25,7 +25,7 @@ class EpisodeResult:
     """Everything observed from `start_ns` on, in simulated time.
 
     `distance_m` is the newest distance, `closest_m` the smallest one, the start's included; `solved` says whether the
-    newest one counts as solved.
+    newest one counts as solved. `stages` says which the newest state has got to, `stage_ns` when each was got to first.
     """
 
     index: int
@@ -40,6 +40,8 @@ class EpisodeResult:
     command_ns: list[int] = field(default_factory=list)
     frame_ns: list[int] = field(default_factory=list)
     frames: list[Frames] = field(default_factory=list)
+    stages: dict[str, bool] = field(default_factory=dict)
+    stage_ns: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.distance_m = self.closest_m = self.start_distance_m
@@ -49,6 +51,12 @@ class EpisodeResult:
         if not self.trace_ns or time_ns >= self.trace_ns[-1] + TRACE_PERIOD_NS:
             self.trace_ns.append(time_ns)
             self.trace_m.append(distance_m)
+
+    def saw_stages(self, time_ns: int, stages: dict[str, bool]) -> None:
+        """Take in what the present state has got to."""
+        self.stages = stages
+        for name in (name for name, reached in stages.items() if reached):
+            self.stage_ns.setdefault(name, time_ns)
 
     def wants_frames(self, time_ns: int) -> bool:
         """Whether frames are due for the film."""
@@ -71,6 +79,8 @@ class EpisodeResult:
             "final_distance_m": round(self.distance_m, 4),
             "closest_distance_m": round(self.closest_m, 4),
             "success": self.solved,
+            "stages": self.stages,
+            "stage_s": dict(zip(self.stage_ns, self._seconds(list(self.stage_ns.values())), strict=True)),
             "plan_rate_hz": rate_hz([time_ns for time_ns, _ in self.costs]),
             "command_rate_hz": rate_hz(self.command_ns),
             "real_time_factor": round(real_time_factor, 3),

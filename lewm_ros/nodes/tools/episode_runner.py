@@ -25,7 +25,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
-from std_msgs.msg import Bool, Float64, Float64MultiArray
+from std_msgs.msg import Bool, Float64, Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -68,6 +68,7 @@ class EpisodeRunner(Node):
         self.create_subscription(PoseStamped, f"{SIM}/tcp_pose", self._on_pose, RELIABLE)
         self.create_subscription(Float64, f"{SIM}/distance", self._on_distance, RELIABLE)
         self.create_subscription(Bool, f"{SIM}/solved", self._on_solved, RELIABLE)
+        self.create_subscription(String, f"{SIM}/stages", self._on_stages, RELIABLE)
         for name, topic in camera_topics(cameras, "goal_image").items():
             self.create_subscription(Image, topic, partial(self._goal_images.__setitem__, name), LATCHED)
         self.create_subscription(Image, "goal_embedding", self._on_goal_embedding, LATCHED)
@@ -155,6 +156,10 @@ class EpisodeRunner(Node):
     def _on_solved(self, message: Bool) -> None:
         if self._episode is not None and self._time_ns <= self._end_ns:
             self._episode.solved = message.data
+
+    def _on_stages(self, message: String) -> None:
+        if self._episode is not None and self._time_ns <= self._end_ns:
+            self._episode.saw_stages(self._time_ns, json.loads(message.data))
 
     def _on_goal_embedding(self, message: Image) -> None:
         self._goal_embedding_ns = stamp_to_ns(message.header.stamp)

@@ -100,7 +100,9 @@ def one_or_more_of(known: tuple[str, ...]) -> Callable[[str], list[str]]:
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", default="default", help="'default' or a path (default: default)")
+    parser.add_argument(
+        "--checkpoint", default="default", help="default, pick_place, push or a path (default: default)"
+    )
 
 
 def add_task(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,9 @@ HELP = "Show what a checkpoint is and how it came to be."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", nargs="?", default="default", help="'default' or a path (default: default)")
+    parser.add_argument(
+        "checkpoint", nargs="?", default="default", help="default, pick_place, push or a path (default: default)"
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

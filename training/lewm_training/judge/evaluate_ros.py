@@ -68,7 +68,9 @@ def _outcome(goal: Goal) -> Outcome:
     start = Score(goal["start_distance_m"], UNIT, success=False)
     if goal["plan_latency_p50_s"] is None:
         return Outcome(start)
-    return Outcome(start, Score(goal["final_distance_m"], UNIT, goal["success"]), goal["closest_distance_m"])
+    return Outcome(
+        start, Score(goal["final_distance_m"], UNIT, goal["success"], goal["stages"]), goal["closest_distance_m"]
+    )
 
 
 def _over(goals: Sequence[Goal], name: str, statistic: Callable[[list[float]], Any]) -> float | None:
