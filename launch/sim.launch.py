@@ -7,7 +7,7 @@ from pathlib import Path
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import Parameter
 from launch_ros.substitutions import FindPackageShare
@@ -34,7 +34,14 @@ def generate_launch_description() -> LaunchDescription:
                 default_value=PathJoinSubstitution([FindPackageShare("lewm_ros"), "config", "sim.yaml"]),
                 description="parameter file of sim_node, for example with other cameras",
             ),
-            DeclareLaunchArgument("task", default_value="reach", description="reach, push or pick_place"),
+            DeclareLaunchArgument(
+                "task", default_value="reach", description="reach; push or pick_place, with the checkpoint of that name"
+            ),
+            DeclareLaunchArgument(
+                "command_interface",
+                default_value=PythonExpression(["'' if '", LaunchConfiguration("task"), "' == 'reach' else 'twist'"]),
+                description="which of the command topics is used; by default that of the task's checkpoint",
+            ),
             DeclareLaunchArgument("seed", default_value="0", description="of the sequence of goals"),
             DeclareLaunchArgument(
                 "goal_period_s",

@@ -50,7 +50,7 @@ class SimNode(ManagedNode):
         declare = self.parameters.declare
         self._task_name = declare("task", "reach", "which task to set up", choices=tuple(TASKS))
         self._seed = declare("seed", 0, "of the sequence of problems", low=0, high=2**31 - 1)
-        self._cameras = declare("cameras", [CAMERAS[0]], f"names of cameras: {', '.join(CAMERAS)}")
+        self._cameras = declare("cameras", [""], f"names of cameras: {', '.join(CAMERAS)}; '': the task's own")
         self._image_size = declare(
             "image_size", 96, "height and width of a camera frame", unit="pixels", low=16, high=2048
         )
@@ -91,7 +91,7 @@ class SimNode(ManagedNode):
     def configure(self) -> None:
         tick_hz = self._tick_rate_hz()
         self._environment = PandaEnvironment(
-            self._task_name(), tuple(self._cameras()), self._image_size(), control_hz=tick_hz
+            self._task_name(), tuple(filter(None, self._cameras())), self._image_size(), control_hz=tick_hz
         )
         self._arm = self._environment.arm
         self._ticks_per_image = ticks_per_image(tick_hz, self._image_hz())

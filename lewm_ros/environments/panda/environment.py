@@ -66,7 +66,7 @@ class PandaEnvironment:
 
     Args:
         task: reach, push or pick_place.
-        cameras: of `CAMERAS`.
+        cameras: of `CAMERAS`; empty: the task's own.
         image_size: height and width of a frame, pixels.
         control_hz: actions per second; physics steps must fit into a control step.
         action_space: joint_delta or ee_delta; empty: the task's own.
@@ -80,19 +80,20 @@ class PandaEnvironment:
     def __init__(
         self,
         task: str = "reach",
-        cameras: tuple[str, ...] = ("scene",),
+        cameras: tuple[str, ...] = (),
         image_size: int = 96,
         control_hz: float = 20.0,
         action_space: str = "",
         noise: float = 0.4,
         interference: str = "",
     ) -> None:
+        self.task: Task = make_task(task)
+        cameras = cameras or (CAMERAS if self.task.needs_cube else CAMERAS[:1])
         unknown = [name for name in cameras if name not in CAMERAS]
-        if unknown or not cameras:
+        if unknown:
             raise ConfigError(f"cameras: the simulated Panda has {', '.join(CAMERAS)}, not '{' '.join(unknown)}'")
         if len(set(cameras)) < len(cameras):
             raise ConfigError(f"cameras: each only once, got {', '.join(cameras)}")
-        self.task: Task = make_task(task)
         if interference and not (interference in INTERFERENCES and self.task.needs_cube):
             raise ConfigError(
                 f"interference '{interference}': there are {', '.join(INTERFERENCES)}, for push and pick_place"
