@@ -100,6 +100,7 @@ class ToyCheckpoint:
     action_space: ActionSpace
     proposal: Any = None
     gap: Any = None
+    policy: Any = None
     history: int = 3
     state_shape: tuple[int, int] = (1, 7)
     goal_tokens: tuple[int, ...] = (0,)

@@ -290,7 +290,8 @@ def config(task: str, episodes: int = 2, seed: int = 0) -> CollectConfig:
 def test_an_episode_follows_from_seed_and_number(task: str) -> None:
     first, again, other = (record_episode(config(task), number) for number in (2, 2, 3))
     assert first.notes["number"] == 2
-    assert first.columns["pixels"].shape == (STEPS, 32, 32, 3)
+    cameras = ("pixels_scene", "pixels_wrist") if task in CUBE_TASKS else ("pixels",)
+    assert all(first.columns[camera].shape == (STEPS, 32, 32, 3) for camera in cameras)
     for name, column in first.columns.items():
         assert len(column) == STEPS
         np.testing.assert_array_equal(column, again.columns[name])
@@ -334,7 +335,7 @@ def test_collect_writes_one_dataset(tmp_path: Path) -> None:
     assert [note["number"] for note in dataset.meta["episodes"]] == [0, 1]
     assert list(tmp_path.iterdir()) == [out]
     columns = record_episode(config("push"), 1).columns
-    np.testing.assert_array_equal(dataset.pixels[STEPS:], columns["pixels"])
+    np.testing.assert_array_equal(dataset.pixels[STEPS:], columns["pixels_scene"])
     np.testing.assert_array_equal(dataset.columns["action"][STEPS:], columns["action"])
 
 

@@ -1,0 +1,160 @@
+"""The policy: learned from a bar that walks, kept by checkpoints, asked by the planner."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ToyCheckpoint, joint_delta_space, random_model, two_cameras
+from toy_training import toy_trainer, write_bars
+
+from lewm_ros.config import BehaviourConfig, PolicyConfig, PolicyTrainConfig
+from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lewm_ros.model.policy import Behaviour, Policy, make_policy
+from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
+from lewm_training.data import EpisodeDataset
+from lewm_training.learn.policy import train_policy
+
+SMALL = PolicyConfig(width=32, depth=2)
+SPACE = joint_delta_space()
+CONTROL_NS = 50_000_000
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bars(tmp_path_factory.mktemp("bars"))
+
+
+def test_a_goal_is_compared_with_the_tokens_that_it_has() -> None:
+    inputs = two_cameras()
+    inputs = replace(inputs, cameras=(inputs.cameras[0], replace(inputs.cameras[1], in_goal=False)))
+    policy = make_policy(SMALL, random_model(inputs))  # three tokens of 16 numbers, of which a goal has the first
+    assert policy.goal_places.tolist() == list(range(16))
+    guess = policy(torch.randn(5, 48), torch.randn(16))
+    assert guess.blocks.shape == guess.scales.shape == (5, 35)
+    assert guess.left.shape == (5,)
+    assert (guess.scales > 0.0).all() and (guess.left >= 0.0).all()
+
+
+def test_the_loss_is_least_at_the_median_and_its_scale_at_the_mean_deviation() -> None:
+    policy = Policy(PolicyConfig(width=8, depth=1), 2, torch.arange(2), 1)
+    for parameter in policy.parameters():
+        torch.nn.init.zeros_(parameter)
+    z, goal, left = torch.zeros(3, 2), torch.zeros(3, 2), torch.full((3,), 100.0)
+    blocks = torch.tensor([[0.0], [1.0], [5.0]])
+
+    def loss(guess: float, scale: float) -> float:
+        with torch.no_grad():
+            policy.head.bias.copy_(torch.tensor([guess, np.log(scale), 0.0]))
+        return policy.loss(z, goal, blocks, left).item()
+
+    # Of 0, 1 and 5 the median is 1; about it they are 5 / 3 off on average.
+    assert min((loss(g, 5 / 3), g) for g in (0.0, 0.9, 1.0, 1.1, 2.0))[1] == 1.0
+    assert min((loss(1.0, s), s) for s in (1.0, 1.5, 5 / 3, 1.8, 2.5))[1] == 5 / 3
+
+
+@pytest.fixture(scope="module")
+def taught(bars: Path) -> tuple[Checkpoint, dict[str, Any]]:
+    """A policy on an untrained encoder, which sees where the bar is too."""
+    config = PolicyTrainConfig(SMALL, steps=300, batch_size=64, noise=0.01, validation_fraction=0.2)
+    return train_policy(Checkpoint(random_model(), SPACE), EpisodeDataset.open(bars), config, seed=0)
+
+
+def test_it_learns_how_long_the_way_is(taught: tuple[Checkpoint, dict[str, Any]]) -> None:
+    _, metrics = taught
+    assert set(metrics["explained"]) == set(SPACE.names)
+    # Goals lie 0 to 39 steps ahead, half of them at the end: guessing the middle errs by about 10.
+    assert metrics["steps_left_error"] < 10.0
+
+
+def test_a_checkpoint_keeps_it(taught: tuple[Checkpoint, dict[str, Any]], tmp_path: Path) -> None:
+    loaded = load_checkpoint(save_checkpoint(taught[0], tmp_path / "with"))
+    z, goal = torch.randn(3, 16), torch.randn(16)
+    torch.testing.assert_close(loaded.policy(z, goal).blocks, taught[0].policy(z, goal).blocks)
+    assert loaded.provenance["policy"]["train"]["steps"] == 300
+    assert RecedingHorizonPlanner(loaded, PlannerConfig(horizon=2)).actor == "policy"
+
+
+def test_a_model_learns_along_with_a_policy(bars: Path, tmp_path: Path) -> None:
+    trainer = toy_trainer(bars, tmp_path / "run", behaviour=BehaviourConfig(SMALL), steps_per_epoch=20, epochs=3)
+    trainer.run()
+    errors = [entry["train/behaviour"] for entry in trainer.folder.history()]
+    assert errors[-1] < errors[0]
+    again = toy_trainer(bars, tmp_path / "run", behaviour=BehaviourConfig(SMALL), steps_per_epoch=20, epochs=3)
+    again.run()  # the run goes on with the policy that it had: nothing is left to do
+    assert again.epoch == 3
+
+
+class Walk:
+    """The world of a test: a state of one token of 7 numbers moves by the mean of a block's actions."""
+
+    def start(self, z: torch.Tensor, past_actions: torch.Tensor) -> Walk:
+        self.z = z[:, -1]  # (1, 1, 7)
+        return self
+
+    def __call__(self, plans: torch.Tensor) -> torch.Tensor:
+        moves = plans.unflatten(-1, (5, 7)).mean(-2).cumsum(2)  # (1, S, T, 7)
+        return (self.z[:, None] + moves)[..., None, :]
+
+    def follow(self, choose: Any, samples: int, steps: int) -> None:
+        z = self.z.unsqueeze(1).expand(-1, samples, -1, -1)
+        for step in range(steps):
+            z = z + choose(step, z).unflatten(-1, (5, 7)).mean(-2)[..., None, :]
+
+
+def towards(z: torch.Tensor, goal: torch.Tensor) -> Behaviour:
+    """A demonstrator who goes half of the way in every block, and is sure of it to 0.1."""
+    blocks = (0.5 * (goal - z)).repeat(1, 5)
+    return Behaviour(blocks, torch.full_like(blocks, 0.1), (goal - z).norm(dim=-1))
+
+
+def planner(**changes: Any) -> RecedingHorizonPlanner:
+    world = ToyCheckpoint(Walk(), SPACE, policy=towards)
+    return RecedingHorizonPlanner(world, PlannerConfig(**{"horizon": 3, "precision": "fp32", **changes}))
+
+
+def test_the_planner_does_what_the_policy_says_and_follows_it_through_the_model() -> None:
+    loop, goal = planner(), torch.full((1, 7), 0.8)
+    loop.observe(0, torch.zeros(1, 7))
+    decision = loop.decide(0, goal)
+    # Half of what is left in every block: 0.4, 0.2, 0.1, z-scored by 0.015 rad.
+    expected = np.repeat([0.4, 0.2, 0.1], 5)[:, None] * np.full(7, 0.015)
+    np.testing.assert_allclose(decision.actions, expected, rtol=1e-5)
+    assert decision.status == "found"
+    # What is left is 0.1 in each of 7 numbers; the cost is the mean square at the end.
+    assert decision.cost == pytest.approx(0.01, rel=1e-3)
+
+
+def test_what_is_committed_is_done_before_the_policys_own() -> None:
+    loop, under_way = planner(), np.full((2, 7), -0.01)
+    loop.observe(0, torch.zeros(1, 7))
+    loop.timeline.schedule(0, under_way)
+    actions = loop.decide(0, torch.full((1, 7), 0.8), free_ns=2 * CONTROL_NS).actions
+    np.testing.assert_allclose(actions[:2], under_way, atol=1e-7)
+    np.testing.assert_allclose(actions[2:5], 0.4 * 0.015, rtol=1e-5)
+
+
+def test_a_search_that_begins_with_the_policy_is_no_worse_than_it() -> None:
+    costs = {}
+    for actor in ("policy", "policy_and_search"):
+        loop = planner(actor=actor, solver="cem", samples=64, elites=8, iterations=3, policy_samples=4)
+        loop.observe(0, torch.zeros(1, 7))
+        costs[actor] = loop.decide(0, torch.full((1, 7), 0.8)).cost
+    assert costs["policy_and_search"] <= costs["policy"] + 1e-6
+
+
+def test_the_costs_of_random_plans_differ_where_actions_matter() -> None:
+    loop = planner()
+    loop.observe(0, torch.zeros(1, 7))
+    assert loop.cost_variation(0, torch.full((1, 7), 0.8)) > 0.1
+
+
+def test_a_policy_that_is_not_there_is_named() -> None:
+    checkpoint = Checkpoint(random_model(), SPACE)
+    with pytest.raises(ValueError, match="needs a checkpoint with a policy; teach it one with `lewm train-policy`"):
+        RecedingHorizonPlanner(checkpoint, PlannerConfig(actor="policy"))
+    assert RecedingHorizonPlanner(checkpoint, PlannerConfig()).actor == "search"
