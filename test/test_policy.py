@@ -14,7 +14,7 @@ from toy_training import toy_trainer, write_bars
 
 from lewm_ros.config import BehaviourConfig, PolicyConfig, PolicyTrainConfig
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lewm_ros.model.policy import Behaviour, Policy, make_policy
+from lewm_ros.model.policy import Guess, Policy, make_policy
 from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_training.data import EpisodeDataset
 from lewm_training.learn.policy import train_policy
@@ -106,10 +106,10 @@ class Walk:
             z = z + choose(step, z).unflatten(-1, (5, 7)).mean(-2)[..., None, :]
 
 
-def towards(z: torch.Tensor, goal: torch.Tensor) -> Behaviour:
+def towards(z: torch.Tensor, goal: torch.Tensor) -> Guess:
     """A demonstrator who goes half of the way in every block, and is sure of it to 0.1."""
     blocks = (0.5 * (goal - z)).repeat(1, 5)
-    return Behaviour(blocks, torch.full_like(blocks, 0.1), (goal - z).norm(dim=-1))
+    return Guess(blocks, torch.full_like(blocks, 0.1), (goal - z).norm(dim=-1))
 
 
 def planner(**changes: Any) -> RecedingHorizonPlanner:

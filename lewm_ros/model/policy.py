@@ -21,7 +21,7 @@ LOG_SCALE = (-4.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class Guess:
     """What a demonstrator would do next.
 
     Attributes:
@@ -36,7 +36,7 @@ class Behaviour:
 
 
 class Policy(nn.Module):
-    """An MLP from a state, a goal and the way between them to a `Behaviour`.
+    """An MLP from a state, a goal and the way between them to a `Guess`.
 
     States are given as vectors (..., K * D), goals (..., Kg * D): tokens side by side.
 
@@ -61,12 +61,12 @@ class Policy(nn.Module):
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(config.width, 2 * block_dim + 1)
 
-    def forward(self, z: Tensor, goal: Tensor) -> Behaviour:
+    def forward(self, z: Tensor, goal: Tensor) -> Guess:
         """States (..., K * D) and goals (..., Kg * D) -> what follows."""
         way = goal - z.index_select(-1, self.goal_places)
         found = self.head(self.body(torch.cat([z, goal.expand_as(way), way], dim=-1))).float()
         blocks, scales, left = found.split([self.block_dim, self.block_dim, 1], dim=-1)
-        return Behaviour(blocks, scales.clamp(*LOG_SCALE).exp(), left[..., 0].sigmoid() * 2.0 * self.longest)
+        return Guess(blocks, scales.clamp(*LOG_SCALE).exp(), left[..., 0].sigmoid() * 2.0 * self.longest)
 
     def loss(self, z: Tensor, goal: Tensor, blocks: Tensor, left: Tensor) -> Tensor:
         """Mean absolute error of z-scored actions (..., A), plus what teaches the scales, plus that of the steps left.

@@ -60,7 +60,7 @@ class Demonstrated(Protocol):
     scales: Tensor
 
 
-class Policy(Protocol):
+class Demonstrator(Protocol):
     """A learned guess of what a demonstrator would do."""
 
     def __call__(self, z: Tensor, goal: Tensor) -> Demonstrated:
@@ -86,7 +86,7 @@ class Plannable(Protocol):
     device: torch.device
     proposal: Proposer | None
     gap: Gap | None
-    policy: Policy | None
+    policy: Demonstrator | None
 
     def rollout(self, precision: str) -> WorldModel:
         """Rolls out plans, with matmuls in `fp32` or `bf16`."""

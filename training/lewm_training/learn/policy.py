@@ -73,7 +73,7 @@ def train_policy(
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
+class Lesson:
     """Frames with goals from the same episode.
 
     Attributes:
@@ -112,13 +112,13 @@ class Demonstrations:
         """Where the states of rows stand, or those of the last known row before."""
         return np.searchsorted(self._rows, rows, side="right") - 1
 
-    def draw(self, rng: np.random.Generator, rows: NDArray[np.int64], count: int) -> Batch:
+    def draw(self, rng: np.random.Generator, rows: NDArray[np.int64], count: int) -> Lesson:
         """So many of these rows, with goals."""
         starts = rng.choice(rows, count)
         goals = self._rows[self.at(self._goals.draw(rng, starts))]
         blocks = self._space.normalise(self._dataset.read_actions(starts, 1, self._space.action_block)[:, 0])
         goal = self.states[self.at(goals)].unflatten(1, (-1, self._width))[:, self._goal_tokens].flatten(1)
-        return Batch(
+        return Lesson(
             self.states[self.at(starts)],
             goal,
             torch.from_numpy(blocks.astype(np.float32)),
@@ -127,7 +127,7 @@ class Demonstrations:
 
 
 @torch.inference_mode()
-def _measure(policy: Policy, batch: Batch, checkpoint: Checkpoint) -> dict[str, Any]:
+def _measure(policy: Policy, batch: Lesson, checkpoint: Checkpoint) -> dict[str, Any]:
     guess, space = policy(batch.z, batch.goal), checkpoint.action_space
     error = (guess.blocks - batch.blocks).abs().unflatten(1, (-1, space.dim)).mean((0, 1))
     spread = (batch.blocks - batch.blocks.median(0).values).abs().unflatten(1, (-1, space.dim)).mean((0, 1))
