@@ -32,7 +32,9 @@ def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_goal_is_compared_with_the_tokens_that_it_has() -> None:
     inputs = two_cameras()
     inputs = replace(inputs, cameras=(inputs.cameras[0], replace(inputs.cameras[1], in_goal=False)))
-    policy = make_policy(SMALL, random_model(inputs))  # three tokens of 16 numbers, of which a goal has the first
+    policy = make_policy(
+        SMALL, random_model(inputs), SPACE
+    )  # three tokens of 16 numbers, of which a goal has the first
     assert policy.goal_places.tolist() == list(range(16))
     guess = policy(torch.randn(5, 48), torch.randn(16))
     assert guess.blocks.shape == guess.scales.shape == (5, 35)

@@ -85,7 +85,7 @@ class ReadoutConfig:
 
 @dataclass(frozen=True)
 class BehaviourConfig:
-    """A policy that learns with the model, and is then thrown away: the state has to say what a demonstrator goes by.
+    """A policy that learns with the model, so that the state has to say what a demonstrator goes by.
 
     It sees every state and the goal's, which are encoded from frames of the same episode, and its error joins the loss
     with this weight. The share `final_share` of the goals are the last frame of the episode; the others lie anywhere
@@ -115,7 +115,8 @@ class TrainConfig:
     `encoder_checkpoint` is a checkpoint whose encoder the model begins with; its sizes then count in place of
     `model.encoder`. A model of patch tokens needs that, or a `timm_name`, to have an encoder that has learned anything.
 
-    `start_checkpoint` is a checkpoint of the same sizes and inputs whose weights the model begins with.
+    `start_checkpoint` is a checkpoint of the same sizes and inputs whose weights the model, and the policy if both have
+    one, begin with.
 
     Off by default: `readouts`, what heads read from the states while training; `behaviour`, a policy that learns along;
     `straightening`, the weight of 1 - cos

@@ -251,7 +251,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
     goal_dim = len(model.goal_tokens) * config.embedding_dim
     proposal = Proposal(heads["proposal"], goal_dim, action_space) if heads["proposal"] else None
     gap = FrameGap(heads["gap"], goal_dim) if heads["gap"] else None
-    policy = make_policy(heads["policy"], model) if heads["policy"] else None
+    policy = make_policy(heads["policy"], model, action_space) if heads["policy"] else None
     identity = f"{target.stem}-{digest[:12]}"
     checkpoint = Checkpoint(
         model, action_space, proposal, gap, policy, error, target.stem, identity, content.get("provenance", {})

@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lewm_ros.config import PolicyConfig
 from lewm_ros.model.lewm import LeWorldModel
+from lewm_ros.robot.action_space import ActionSpace
 
 LOG_SCALE = (-4.0, 1.0)
 """Bounds of the logarithm of a scale, in standard deviations of the actions."""
+
+LEVELS = 21
+"""Of a channel that says where something is to be, such as a gripper: evenly from its lowest to its highest value."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,9 @@ class Guess:
     """What a demonstrator would do next.
 
     Attributes:
-        blocks: z-scored (..., A), the median of a Laplace distribution.
-        scales: of that distribution (..., A): the mean absolute deviation.
+        blocks: z-scored (..., A): of what moves, the median of a Laplace distribution; of an absolute channel, its
+            likeliest level.
+        scales: the mean absolute deviations (..., A) from them.
         left: (...,) the control steps to the goal.
     """
 
@@ -38,35 +44,47 @@ class Guess:
 class Policy(nn.Module):
     """An MLP from a state, a goal and the way between them to a `Guess`.
 
-    States are given as vectors (..., K * D), goals (..., Kg * D): tokens side by side.
+    States are given as vectors (..., K * D), goals (..., Kg * D): tokens side by side. A gripper is open or closed, and
+    the middle between the two would drop what it holds: absolute channels are not regressed, but classified by level.
 
     Args:
         config: sizes.
         state_dim: K * D.
         goal_places: where the numbers of a goal stand in a state (Kg * D,).
-        block_dim: A.
+        space: of the actions.
         longest: control steps that count as one in `left`'s regression.
     """
 
     goal_places: Tensor
+    levels: Tensor
+    _order: Tensor
 
     def __init__(
-        self, config: PolicyConfig, state_dim: int, goal_places: Tensor, block_dim: int, longest: float = 100.0
+        self, config: PolicyConfig, state_dim: int, goal_places: Tensor, space: ActionSpace, longest: float = 100.0
     ) -> None:
         super().__init__()
-        self.config, self.block_dim, self.longest = config, block_dim, longest
+        self.config, self.longest = config, longest
         self.register_buffer("goal_places", goal_places, persistent=False)
+        steps = range(0, space.block_dim, space.dim)
+        self._moving = [step + place for step in steps for place in space.places("delta", "velocity")]
+        self._absolute = [step + place for step in steps for place in space.places("absolute")]
+        self.register_buffer("_order", torch.tensor([*self._moving, *self._absolute]).argsort(), persistent=False)
+        low, high = (torch.tensor(bound, dtype=torch.float32)[self._absolute, None] for bound in space.bounds())
+        self.register_buffer("levels", low + (high - low) * torch.linspace(0.0, 1.0, LEVELS), persistent=False)
         sizes = [state_dim + 2 * len(goal_places), *[config.width] * config.depth]
         layers = [nn.Sequential(nn.Linear(a, b), nn.LayerNorm(b), nn.GELU()) for a, b in pairwise(sizes)]
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(config.width, 2 * block_dim + 1)
+        self._sizes = [len(self._moving), len(self._moving), self.levels.numel(), 1]
+        self.head = nn.Linear(config.width, sum(self._sizes))
 
     def forward(self, z: Tensor, goal: Tensor) -> Guess:
         """States (..., K * D) and goals (..., Kg * D) -> what follows."""
-        way = goal - z.index_select(-1, self.goal_places)
-        found = self.head(self.body(torch.cat([z, goal.expand_as(way), way], dim=-1))).float()
-        blocks, scales, left = found.split([self.block_dim, self.block_dim, 1], dim=-1)
-        return Guess(blocks, scales.clamp(*LOG_SCALE).exp(), left[..., 0].sigmoid() * 2.0 * self.longest)
+        medians, scales, logits, left = self._read(z, goal)
+        likeliest = F.one_hot(logits.argmax(-1), LEVELS) * self.levels
+        levels = likeliest.sum(-1)
+        deviations = (logits.softmax(-1) * (self.levels - levels[..., None]).abs()).sum(-1)
+        blocks, spreads = torch.cat([medians, levels], dim=-1), torch.cat([scales, deviations], dim=-1)
+        return Guess(blocks.index_select(-1, self._order), spreads.index_select(-1, self._order), left)
 
     def loss(self, z: Tensor, goal: Tensor, blocks: Tensor, left: Tensor) -> Tensor:
         """Mean absolute error of z-scored actions (..., A), plus what teaches the scales, plus that of the steps left.
@@ -74,15 +92,26 @@ class Policy(nn.Module):
         The scales are taught by the likelihood with the error held fixed, so that what cannot be told does not count
         less in the error itself.
         """
-        guess = self(z, goal)
-        error = (guess.blocks - blocks).abs()
-        likelihood = error.detach() / guess.scales + guess.scales.log()
-        time = (guess.left - left).abs() / self.longest
-        return error.mean() + 0.1 * likelihood.mean() + 0.1 * time.mean()
+        medians, scales, logits, guessed_left = self._read(z, goal)
+        error = (medians - blocks[..., self._moving]).abs()
+        likelihood = error.detach() / scales + scales.log()
+        loss = error.mean() + 0.1 * likelihood.mean() + 0.1 * (guessed_left - left).abs().mean() / self.longest
+        if self._absolute:
+            true = (blocks[..., self._absolute, None] - self.levels).abs().argmin(-1)
+            loss = loss + 0.1 * F.cross_entropy(logits.flatten(0, -2), true.flatten())
+        return loss
+
+    def _read(self, z: Tensor, goal: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Medians and scales of what moves, logits (..., channels, LEVELS) of the absolute ones, and steps left."""
+        way = goal - z.index_select(-1, self.goal_places)
+        found = self.head(self.body(torch.cat([z, goal.expand_as(way), way], dim=-1))).float()
+        medians, scales, logits, left = found.split(self._sizes, dim=-1)
+        time = left[..., 0].sigmoid() * 2.0 * self.longest
+        return medians, scales.clamp(*LOG_SCALE).exp(), logits.unflatten(-1, self.levels.shape), time
 
 
-def make_policy(config: PolicyConfig, model: LeWorldModel) -> Policy:
+def make_policy(config: PolicyConfig, model: LeWorldModel, space: ActionSpace) -> Policy:
     """A policy on the states of a model, randomly initialised."""
     width = model.config.embedding_dim
     places = torch.tensor(model.goal_tokens)[:, None] * width + torch.arange(width)
-    return Policy(config, model.tokens * width, places.flatten(), model.config.action_dim)
+    return Policy(config, model.tokens * width, places.flatten(), space)

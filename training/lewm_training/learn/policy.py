@@ -43,7 +43,7 @@ def train_policy(
     torch.manual_seed(seed)
     frames = Demonstrations(checkpoint, dataset, config, np.union1d(train, held_out))
     train_rows, held_out_rows = (frames.beginnings(episodes) for episodes in (train, held_out))
-    policy = make_policy(config.policy, checkpoint.model)
+    policy = make_policy(config.policy, checkpoint.model, checkpoint.action_space)
     rng = np.random.default_rng([seed, 4])
     optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)

@@ -98,16 +98,19 @@ class Trainer:
         self.model = LeWorldModel(config.model, inputs, pretrained).to(self.device)
         if source is not None:
             self.model.encoder.vit.load_state_dict(source.model.encoder.vit.state_dict())
-        if config.start_checkpoint and not self.folder.state.exists():
-            _begin_with(self.model, load_checkpoint(config.start_checkpoint))
+        begin = load_checkpoint(config.start_checkpoint) if config.start_checkpoint else None
+        if begin is not None and not self.folder.state.exists():
+            _begin_with(self.model, begin)
         tune_for(self.model, config, self.device)
         if self.ranks.world > 1:
             share_batch_norm(self.model)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
         readouts = _make_readouts(self.model, reader, dataset.window_starts(train_episodes, 1))
-        policy = make_policy(config.behaviour.policy, self.model) if config.behaviour else None
-        objective = Objective(self.model, config, self.ranks, readouts, policy, block).to(self.device)
-        self._heads = nn.ModuleDict({"readouts": objective.readouts} | ({"policy": policy} if policy else {}))
+        self.policy = make_policy(config.behaviour.policy, self.model, self.action_space) if config.behaviour else None
+        if begin is not None and begin.policy is not None and self.policy is not None:
+            self.policy.load_state_dict(begin.policy.state_dict())
+        objective = Objective(self.model, config, self.ranks, readouts, self.policy, block).to(self.device)
+        self._heads = nn.ModuleDict({"readouts": objective.readouts} | ({"policy": self.policy} if self.policy else {}))
         if config.compile:
             objective.compile()
         self.sigreg = objective.sigreg
@@ -173,7 +176,9 @@ class Trainer:
         }
         names = [item.name for item in fields(ErrorSpread)]
         error = ErrorSpread(**{name: newest[f"validation/error_{name}"] for name in names}) if newest else None
-        return Checkpoint(self.evaluated, self.action_space, error=error, name="model", provenance=provenance)
+        return Checkpoint(
+            self.evaluated, self.action_space, policy=self.policy, error=error, name="model", provenance=provenance
+        )
 
     @property
     def _label(self) -> str:
