@@ -208,14 +208,14 @@ class PolicyTrainConfig:
     """
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
-    final_share: float = 0.5
+    final_share: float = 0.7
     episodes: int | None = None
-    stride: int = 1
-    steps: int = 6000
+    stride: int = 2
+    steps: int = 2500
     batch_size: int = 1024
     learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    noise: float = 0.1
+    weight_decay: float = 5e-2
+    noise: float = 0.2
     validation_fraction: float = 0.05
 
     def __post_init__(self) -> None:
