@@ -33,8 +33,8 @@ export MUJOCO_GL ?= egl
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
 
-demo: $(INSTALLED) ## drive the simulated arm to five goal images; pictures, a plot and a video go to demo/
-	@$(BIN)/lewm demo
+demo: $(INSTALLED) ## drive the simulated arm to five goal images; pictures, a plot and a video go to demo/; TASK=pick_place
+	@$(BIN)/lewm demo --task $(or $(TASK),reach)
 
 test: $(INSTALLED) ## run the test suite
 	@$(BIN)/pytest

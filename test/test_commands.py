@@ -31,11 +31,13 @@ REQUIRED = {
     "collect": "--out new.h5",
     "train": "--dataset bars.h5 --config toy.yaml --out run",
     "train-proposal": "--checkpoint model --dataset bars.h5 --out planning",
+    "train-policy": "--checkpoint model --dataset bars.h5 --out acting",
     "probe": "--dataset bars.h5",
     "import": "--from hdf5 bars.h5 --out new.h5",
     "export": "--to lerobot bars.h5 --out new",
 }
 TRAIN, PROPOSAL = f"train {REQUIRED['train']}", f"train-proposal {REQUIRED['train-proposal']}"
+POLICY = f"train-policy {REQUIRED['train-policy']}"
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +162,7 @@ def refused(
         ("eval --checkpoint model --planner nan.yaml", "nan.yaml: unknown key 'learning_rate'"),
         *(
             (f"{command} --set {given}", words)
-            for command in (TRAIN, PROPOSAL)
+            for command in (TRAIN, PROPOSAL, POLICY)
             for given, words in (
                 ("''", "expected KEY=VALUE"),
                 ("batch_size", "expected KEY=VALUE"),
@@ -196,6 +198,14 @@ def refused(
         ("collect --out text/new.h5", "--out: 'text/new.h5' cannot be written (Not a directory)"),
         ("collect --out bars.h5 --episodes 1", "bars.h5: exists already"),
         ("demo --out text", "--out: 'text' is a file, a folder is needed"),
+        ("demo --goals 0 --out new", "--goals: must be from 1"),
+        ("demo --task juggle --out new", "task 'juggle': over ROS there are"),
+        ("demo --task pick_place --checkpoint nowhere --out new", "no file nowhere.json"),
+        ("demo --task push --checkpoint model --out new", "checkpoint 'model' acts in 'joint_delta'"),
+        (f"{POLICY} --out folder", "--out: 'folder' is a folder, a file is needed"),
+        (f"{POLICY} --dataset nowhere.h5", "nowhere.h5: no such file"),
+        (f"{POLICY} --set final_share=2", "final_share: must be from 0 to 1"),
+        (f"{POLICY} --set policy.width=0", "policy: width: must be"),
         ("import --from hdf5 nowhere --out new.h5", "nowhere: no such file or folder"),
         ("import --from hdf5 bars.h5 --out new.h5", "--config FILE is needed"),
         ("import --from hdf5 bars.h5 --out bars.h5", "bars.h5"),

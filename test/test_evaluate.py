@@ -109,6 +109,8 @@ def goal(final_distance_m: float, latency_s: float | None) -> dict:
         "final_distance_m": final_distance_m,
         "closest_distance_m": min(final_distance_m, 0.1),
         "success": final_distance_m <= 0.05,
+        "stages": {"reached": final_distance_m <= 0.05},
+        "stage_s": {},
         "plan_latency_p50_s": latency_s,
         "plan_latency_p95_s": latency_s,
         "plan_rate_hz": 4.0 * planned,
@@ -144,6 +146,8 @@ def test_a_goal_without_a_plan_has_its_line() -> None:
         "goal 2/3  missed   distance  20.0 -> 20.0 cm  no plan  commands 0.0 Hz\n"
     )
     assert "plans 4.0 Hz  latency 100 ms  commands" in goal_line(goal(0.2, 0.1) | shown, 3)
+    lost = {"stages": {"touched": True, "lifted": False, "placed": False}, "stage_s": {"touched": 1.0, "lifted": 2.0}}
+    assert goal_line(goal(0.2, 0.1) | shown | lost, 3).endswith("Hz  got to lifted\n")
 
 
 @pytest.mark.parametrize(

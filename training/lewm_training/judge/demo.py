@@ -5,22 +5,18 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from lewm_ros.environments.panda.tasks import make_task
+from lewm_ros.model.checkpoint import load_checkpoint
 from lewm_training.judge.figures import plot_closed_loop, plot_goal
-from lewm_training.judge.goals import drive_goals
+from lewm_training.judge.film import film
+from lewm_training.judge.goals import drive_goals, simulator_parameters
 from lewm_training.judge.processes import planner_config
 from lewm_training.judge.video import write_video
-
-VIDEO_SIDE_PX = 384
-"""Of the camera's picture and of the goal's, which stand side by side."""
 
 
 def run_demo(checkpoint: str, task: str, goals: int, seed: int, out: Path) -> dict[str, Any]:
@@ -28,6 +24,8 @@ def run_demo(checkpoint: str, task: str, goals: int, seed: int, out: Path) -> di
 
     One line per goal goes to standard output as soon as the goal's time is over.
     """
+    # Before anything is started: whether task and checkpoint fit, and which cameras they have.
+    cameras = simulator_parameters(load_checkpoint(checkpoint), task)["cameras"]
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     reports = []
@@ -42,11 +40,12 @@ def run_demo(checkpoint: str, task: str, goals: int, seed: int, out: Path) -> di
             views = (np.concatenate(recording[name]) for name in ("start", "goal", "final"))
             plot_goal(report, *views, out / f"goal_{number}.png")
         plot_closed_loop(reports, make_task(task).success_m, out / "run.png")
-        write_video(_film(reports, recordings), _rate_hz(recordings), out / "run.mp4")
+        write_video(film(task, cameras, reports, recordings), _rate_hz(recordings), out / "run.mp4")
     return {
         "task": task,
         "goals": goals,
         "reached": sum(report["success"] for report in reports),
+        "stages": {name: sum(name in report["stage_s"] for report in reports) for name in reports[0]["stages"]},
         "final_distance_m": [round(report["final_distance_m"], 4) for report in reports],
         "plan_rate_hz": round(float(np.mean([report["plan_rate_hz"] for report in reports])), 2),
         "wall_s": round(time.monotonic() - started, 1),
@@ -57,31 +56,19 @@ def run_demo(checkpoint: str, task: str, goals: int, seed: int, out: Path) -> di
 def goal_line(report: dict[str, Any], goals: int) -> str:
     """What is said of a goal when its time is over."""
     verdict = "reached" if report["success"] else "missed "
+    # A task of one stage says as much by its verdict.
+    stage = [name for name in report["stages"] if name in report["stage_s"]] if len(report["stages"]) > 1 else []
+    furthest = f"  got to {stage[-1]}" if stage else ""
     latency_s = report["plan_latency_p50_s"]
     plans = f"plans {report['plan_rate_hz']:.1f} Hz  latency {1000 * latency_s:.0f} ms" if latency_s else "no plan"
     return (
         f"goal {report['index'] + 1}/{goals}  {verdict}  "
         f"distance {100 * report['start_distance_m']:5.1f} -> {100 * report['final_distance_m']:4.1f} cm  "
-        f"{plans}  commands {report['command_rate_hz']:.1f} Hz\n"
+        f"{plans}  commands {report['command_rate_hz']:.1f} Hz{furthest}\n"
     )
-
-
-def _film(reports: list[dict[str, Any]], recordings: list[Any]) -> Iterator[NDArray[np.uint8]]:
-    """Every live camera beside its goal image, one camera below the other, frame by frame."""
-    for report, recording in zip(reports, recordings, strict=True):
-        goal = _enlarge(recording["goal"], f"goal {report['index'] + 1}")
-        for frames in recording["frames"]:
-            yield np.concatenate([_enlarge(frames, "camera"), goal], axis=1)
 
 
 def _rate_hz(recordings: list[Any]) -> float:
     """How many frames per second there are in most of the recordings."""
     gaps_s = np.concatenate([np.diff(recording["time_s"]) for recording in recordings])
     return 1.0 / float(np.median(gaps_s)) if len(gaps_s) else 1.0
-
-
-def _enlarge(frames: NDArray[np.uint8], label: str) -> NDArray[np.uint8]:
-    """RGB frames (cameras, height, width, 3) as one labelled picture of the video's width, below each other."""
-    size = VIDEO_SIDE_PX, VIDEO_SIDE_PX
-    picture = np.concatenate([cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in frames])
-    return cv2.putText(picture, label, (10, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (40, 40, 40), 2, cv2.LINE_AA)

@@ -9,6 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
+MARKS = ("o", "^", "s", "D", "v", "P", "*")
+"""Of stages, in order."""
+
 
 def plot_goal(
     report: dict[str, Any],
@@ -33,16 +36,28 @@ def plot_goal(
 
 
 def plot_closed_loop(reports: list[dict[str, Any]], success_m: float, path: Path) -> None:
-    """Distance to the goal, plan cost and surprise over time, one line per goal, as a PNG."""
+    """Distance to the goal, plan cost and surprise over time, one line per goal, as a PNG.
+
+    Marks on the distance's lines say when each stage was got to first.
+    """
     figure, (distance, cost, surprise) = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
+    stages = dict(zip(reports[0]["stages"], MARKS, strict=False))
     for report in reports:
         label = f"goal {report['index'] + 1}"
-        distance.plot(report["trace"]["time_s"], 100 * np.array(report["trace"]["distance_m"]), label=label)
+        time_s, distance_cm = report["trace"]["time_s"], 100 * np.array(report["trace"]["distance_m"])
+        (line,) = distance.plot(time_s, distance_cm, label=label)
+        for name, mark in stages.items():
+            if time_s and name in report["stage_s"]:
+                at_s = report["stage_s"][name]
+                place = at_s, np.interp(at_s, time_s, distance_cm)
+                distance.plot(*place, mark, color=line.get_color(), markersize=7, markeredgecolor="black")
         cost.plot(report["plan_cost"]["time_s"], report["plan_cost"]["value"])
         surprise.plot(report["surprise"]["time_s"], report["surprise"]["value"])
-    distance.axhline(100 * success_m, color="grey", linestyle="--", label="reached")
+    distance.axhline(100 * success_m, color="grey", linestyle="--", label="near enough")
+    for name, mark in stages.items():
+        distance.plot([], [], mark, color="white", markeredgecolor="black", label=name)
     distance.set(xlabel="time / s", title="Distance to the goal / cm", ylim=(0, None))
-    distance.legend()
+    distance.legend(fontsize="small", ncols=2)
     cost.set(xlabel="time / s", title="Plan cost (squared latent distance)", yscale="log")
     surprise.set(xlabel="time / s", title="Surprise / standard deviations of the prediction error")
     figure.savefig(path, dpi=100)
