@@ -201,7 +201,7 @@ def refused(
         ("demo --goals 0 --out new", "--goals: must be from 1"),
         ("demo --task juggle --out new", "task 'juggle': over ROS there are"),
         ("demo --task pick_place --checkpoint nowhere --out new", "no file nowhere.json"),
-        ("demo --task push --checkpoint model --out new", "checkpoint 'model' acts in 'joint_delta'"),
+        ("demo --task push --checkpoint model --out new", "task 'push'"),
         (f"{POLICY} --out folder", "--out: 'folder' is a folder, a file is needed"),
         (f"{POLICY} --dataset nowhere.h5", "nowhere.h5: no such file"),
         (f"{POLICY} --set final_share=2", "final_share: must be from 0 to 1"),
