@@ -59,6 +59,6 @@ def plot_closed_loop(reports: list[dict[str, Any]], success_m: float, path: Path
     distance.set(xlabel="time / s", title="Distance to the goal / cm", ylim=(0, None))
     distance.legend(fontsize="small", ncols=2)
     cost.set(xlabel="time / s", title="Plan cost (squared latent distance)", yscale="log")
-    surprise.set(xlabel="time / s", title="Surprise / standard deviations of the prediction error")
+    surprise.set(xlabel="time / s", title="Surprise / standard deviations")
     figure.savefig(path, dpi=100)
     plt.close(figure)
