@@ -50,7 +50,7 @@ def plot_closed_loop(reports: list[dict[str, Any]], success_m: float, path: Path
             if time_s and name in report["stage_s"]:
                 at_s = report["stage_s"][name]
                 place = at_s, np.interp(at_s, time_s, distance_cm)
-                distance.plot(*place, mark, color=line.get_color(), markersize=7, markeredgecolor="black")
+                distance.plot(*place, mark, color=line.get_color(), markersize=6, markeredgecolor="black")
         cost.plot(report["plan_cost"]["time_s"], report["plan_cost"]["value"])
         surprise.plot(report["surprise"]["time_s"], report["surprise"]["value"])
     distance.axhline(100 * success_m, color="grey", linestyle="--", label="near enough")
