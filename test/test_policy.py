@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import ToyCheckpoint, joint_delta_space, random_model, two_cameras
-from toy_training import toy_trainer, write_bars
+from toy_training import STEPS, toy_trainer, write_bars
 
 from lewm_ros.config import BehaviourConfig, PolicyConfig, PolicyTrainConfig
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lewm_ros.model.policy import Guess, Policy, make_policy
 from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_training.data import EpisodeDataset
+from lewm_training.judge.embeddings import embed_flat
 from lewm_training.learn.policy import train_policy
 
 SMALL = PolicyConfig(width=32, depth=2)
@@ -43,7 +44,8 @@ def test_a_goal_is_compared_with_the_tokens_that_it_has() -> None:
 
 
 def test_the_loss_is_least_at_the_median_and_its_scale_at_the_mean_deviation() -> None:
-    policy = Policy(PolicyConfig(width=8, depth=1), 2, torch.arange(2), 1)
+    space = replace(SPACE, channels=SPACE.channels[:1], action_block=1, mean=(0.0,), std=(1.0,))
+    policy = Policy(PolicyConfig(width=8, depth=1), 2, torch.arange(2), space)
     for parameter in policy.parameters():
         torch.nn.init.zeros_(parameter)
     z, goal, left = torch.zeros(3, 2), torch.zeros(3, 2), torch.full((3,), 100.0)
@@ -71,6 +73,25 @@ def test_it_learns_how_long_the_way_is(taught: tuple[Checkpoint, dict[str, Any]]
     assert set(metrics["explained"]) == set(SPACE.names)
     # Goals lie 0 to 39 steps ahead, half of them at the end: guessing the middle errs by about 10.
     assert metrics["steps_left_error"] < 10.0
+
+
+def test_it_learns_to_move_towards_the_goal(tmp_path: Path) -> None:
+    path = write_bars(tmp_path, straight=True)
+    dataset = EpisodeDataset.open(path)
+    # States of an untrained encoder differ by thousandths: a policy would see nothing in them.
+    toy_trainer(path, tmp_path / "run", steps_per_epoch=40).run()
+    config = PolicyTrainConfig(SMALL, steps=400, batch_size=128, noise=0.1, validation_fraction=0.2)
+    checkpoint, _ = train_policy(load_checkpoint(tmp_path / "run" / "model"), dataset, config, seed=0)
+    rows = np.arange(STEPS)
+    z = torch.from_numpy(embed_flat(checkpoint.model, dataset, rows)).float()
+    place = torch.from_numpy(dataset.columns["proprio"][rows, 0])
+    with torch.inference_mode():
+        guess = checkpoint.policy(z[:, None].expand(-1, STEPS, -1), z)  # from every frame to every other, also back
+    moves = guess.blocks.unflatten(-1, (-1, SPACE.dim))[..., 0].sum(-1)
+    way = place[None] - place[:, None]
+    right = (moves > 0.0) == (way > 0.0)
+    for far in (way > 0.05, way < -0.05):
+        assert right[far].float().mean() > 0.9
 
 
 def test_a_checkpoint_keeps_it(taught: tuple[Checkpoint, dict[str, Any]], tmp_path: Path) -> None:

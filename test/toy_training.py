@@ -17,14 +17,22 @@ from lewm_training.learn.trainer import Trainer
 EPISODES, STEPS, BLOCK = 6, 40, 5
 
 
-def write_bars(folder: Path, labels: bool = True) -> Path:
-    """Six short episodes of the bar as one dataset; the first two of them share an anchor."""
+def write_bars(folder: Path, labels: bool = True, straight: bool = False) -> Path:
+    """Six short episodes of the bar as one dataset; the first two of them share an anchor.
+
+    The bar wanders about the middle, and all joints but its own rest. If `straight`, it goes from 0.4 to 0.6 and, in
+    every other episode, back, while the other joints wander; that is less than a patch, so that no two places look
+    alike to an encoder that has hardly learned.
+    """
     rng, parts = np.random.default_rng(0), []
     for number in range(EPISODES):
         action = np.zeros((STEPS, 7), dtype=np.float32)
-        action[:, 0] = rng.normal(0.0, 0.02, STEPS).clip(-LIMIT_RAD, LIMIT_RAD)
+        wanders, way = (slice(1, 7), 0.2 * (-1) ** number) if straight else (slice(0, 1), 0.0)
+        action[:, 0] = way / STEPS
+        shape = action[:, wanders].shape
+        action[:, wanders] = rng.normal(0.0, 0.02, shape).clip(-LIMIT_RAD, LIMIT_RAD)
         joints = np.zeros((STEPS, 7), dtype=np.float32)
-        joints[:, 0] = 0.5 + np.concatenate([[0.0], np.cumsum(action[:-1, 0])])
+        joints[:, 0] = 0.5 - way / 2 + np.concatenate([[0.0], np.cumsum(action[:-1, 0])])
         bar = np.abs(np.arange(32) - 32 * joints[:, :1]) < 4
         pixels = np.broadcast_to(255 * bar[:, None, :, None], (STEPS, 32, 32, 3)).astype(np.uint8)
         columns: dict[str, Any] = {"pixels": pixels, "action": action}
