@@ -20,7 +20,7 @@ from lewm_ros.observation.observation import Observation
 from lewm_ros.robot.arm_actions import ee_delta
 from lewm_training.__main__ import main
 from lewm_training.data import DatasetError, EpisodeDataset, merge_episodes, write_episode
-from lewm_training.judge.subgoals import Demonstrations, stage_rows
+from lewm_training.judge.subgoals import SubgoalFinder, stage_rows
 
 OPEN, SHUT, STEPS = -1.0, 1.0, 60
 SPACE = replace(ee_delta([0.02] * 3 + [0.08] * 3, 20.0), action_block=5)
@@ -69,11 +69,11 @@ def test_stages_are_those_of_the_last_grasp_that_lets_go(path: Path) -> None:
 
 
 def test_goals_come_from_the_demonstration_that_is_most_alike(path: Path, checkpoint: Checkpoint) -> None:
-    demonstrations = Demonstrations(checkpoint, EpisodeDataset.open(path))
+    finder = SubgoalFinder(checkpoint, EpisodeDataset.open(path))
     for episode, steps in ((0, [10, 25, 40, 55]), (1, [20, 30, 45])):
         seen = frames(episode)
         goal = Observation({"camera": seen[-1]})
-        nearest = demonstrations.nearest(Observation({"camera": seen[0]}), goal)
+        nearest = finder.find(Observation({"camera": seen[0]}), goal)
         assert nearest.episode == episode
         assert nearest.goals[-1] is goal
         for found, step in zip(nearest.goals, steps, strict=False):
@@ -83,7 +83,7 @@ def test_goals_come_from_the_demonstration_that_is_most_alike(path: Path, checkp
 def test_demonstrations_without_a_grasp_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     without = EpisodeDataset.open(write(tmp_path, GRIPS[2:]))
     with pytest.raises(DatasetError, match="no episode in which the hand closes, stays closed, and opens again"):
-        Demonstrations(checkpoint, without)
+        SubgoalFinder(checkpoint, without)
 
 
 def test_the_command_writes_a_folder_of_goals(path: Path, checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -25,13 +25,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from lewm_ros.model.checkpoint import load_checkpoint
     from lewm_ros.observation.goal_folder import read_goal_images, write_goal_folder
     from lewm_training.data import EpisodeDataset
-    from lewm_training.judge.subgoals import Demonstrations
+    from lewm_training.judge.subgoals import SubgoalFinder
 
     checkpoint = load_checkpoint(options.checkpoint, device_of(options))
     cameras = [camera.name for camera in checkpoint.inputs.of_goal().cameras]
     start, goal = (read_goal_images(path, cameras) for path in (options.start, options.goal))
-    demonstrations = Demonstrations(checkpoint, EpisodeDataset.open(options.dataset), "encode demonstrations")
-    nearest = demonstrations.nearest(start, goal)
+    finder = SubgoalFinder(checkpoint, EpisodeDataset.open(options.dataset), "encode demonstrations")
+    nearest = finder.find(start, goal)
     paths = write_goal_folder(options.out, nearest.goals, cameras)
     return {
         "checkpoint": checkpoint.identity,

@@ -28,7 +28,7 @@ class NearestDemonstration(NamedTuple):
     goals: list[Observation]
 
 
-class Demonstrations:
+class SubgoalFinder:
     """Finds goals on the way in the demonstrations that grasp, and later let go.
 
     Args:
@@ -50,7 +50,7 @@ class Demonstrations:
         states = embed(checkpoint.model, dataset, ends.flatten(), progress=progress)
         self._ends = states[:, list(checkpoint.goal_tokens)].reshape(len(ends), -1)  # (E, 2 * Kg * D)
 
-    def nearest(self, start: Observation, goal: Observation) -> NearestDemonstration:
+    def find(self, start: Observation, goal: Observation) -> NearestDemonstration:
         """What the demonstration went through that began like `start` and ended like `goal`, then `goal` itself.
 
         Both hold frames of the cameras that a goal has, at least.
@@ -102,7 +102,7 @@ def sequence_for(
     checkpoint: Checkpoint,
     planner: RecedingHorizonPlanner,
     environment: Environment,
-    demonstrations: Demonstrations | None = None,
+    finder: SubgoalFinder | None = None,
 ) -> GoalSequence:
     """The goals of an environment's present problem in order; with demonstrations, theirs on the way to the last.
 
@@ -110,6 +110,6 @@ def sequence_for(
         ValueError: there are several, and the checkpoint has nothing that says when one is reached.
     """
     goals = environment.goals()
-    if demonstrations is not None:
-        goals = demonstrations.nearest(environment.observe(), goals[-1]).goals
+    if finder is not None:
+        goals = finder.find(environment.observe(), goals[-1]).goals
     return planner.sequence(torch.stack([checkpoint.encode_goal(goal) for goal in goals]))
