@@ -91,7 +91,7 @@ def test_a_folder_without_goals_is_named(checkpoint_path: Path, tmp_path: Path) 
 
 def test_the_planner_goes_from_goal_to_goal(probe: Probe, tmp_path: Path) -> None:
     model = random_model()
-    policy = make_policy(PolicyConfig(width=16, depth=1), model).eval()
+    policy = make_policy(PolicyConfig(width=16, depth=1), model, joint_delta_space()).eval()
     path = save_checkpoint(Checkpoint(model, joint_delta_space(), policy=policy), tmp_path / "with_policy")
     shared = {"checkpoint": path, "device": "cpu", "use_sim_time": True}
     # A random model leads anywhere, and its policy may guess any time: however long, it counts as near.

@@ -58,7 +58,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
     model = random_model()
-    return Checkpoint(model, SPACE, policy=make_policy(PolicyConfig(width=16, depth=1), model).eval())
+    return Checkpoint(model, SPACE, policy=make_policy(PolicyConfig(width=16, depth=1), model, SPACE).eval())
 
 
 def test_stages_are_those_of_the_last_grasp_that_lets_go(path: Path) -> None:
