@@ -62,15 +62,15 @@ def checkpoint() -> Checkpoint:
 
 
 def test_stages_are_those_of_the_last_grasp_that_lets_go(path: Path) -> None:
-    # 0.75 s at 20 Hz are 15 steps; the second episode opens ten steps after it has closed, so lifted is about to open.
-    first, second = [10, 25, 40, 55], [20, 30, 45]
+    # At 20 Hz, 0.75 s are 15 steps and 0.2 s are 4; the second episode opens ten steps after it has closed, so lifted is about to open.
+    first, second = [10, 25, 40, 44], [20, 30, 34]
     expected = {0: first, 1: [STEPS + step for step in second]}
     assert stage_rows(EpisodeDataset.open(path)) == expected
 
 
 def test_goals_come_from_the_demonstration_that_is_most_alike(path: Path, checkpoint: Checkpoint) -> None:
     finder = SubgoalFinder(checkpoint, EpisodeDataset.open(path))
-    for episode, steps in ((0, [10, 25, 40, 55]), (1, [20, 30, 45])):
+    for episode, steps in ((0, [10, 25, 40, 44]), (1, [20, 30, 34])):
         seen = frames(episode)
         goal = Observation({"camera": seen[-1]})
         nearest = finder.find(Observation({"camera": seen[0]}), goal)
@@ -94,7 +94,7 @@ def test_the_command_writes_a_folder_of_goals(path: Path, checkpoint: Checkpoint
     command += ["--start", str(tmp_path / "start.png"), "--goal", str(tmp_path / "goal.png")]
     assert main([*command, "--out", str(tmp_path / "goals")]) == 0
     goals = read_goal_folder(tmp_path / "goals", ["camera"])
-    for goal, step in zip(goals, [20, 30, 45, STEPS - 1], strict=True):
+    for goal, step in zip(goals, [20, 30, 34, STEPS - 1], strict=True):
         np.testing.assert_array_equal(goal.frames["camera"], frames(1)[step])
     embeddings = torch.stack([checkpoint.encode_goal(goal) for goal in goals])
     assert embeddings.shape == (4, 1, 16)

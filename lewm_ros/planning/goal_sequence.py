@@ -15,13 +15,17 @@ MANY_RETURNS = 3
 
 @dataclass(frozen=True)
 class GoalSettings:
-    """When one goal of several has been reached, and when it has been lost."""
+    """When one goal of several has been reached, and when it has been lost.
+
+    A policy's guess errs: of the frame that is the goal itself, the shipped one for pick_place says five steps, and of
+    one in ten frames eleven. With these defaults, all of 20 demonstrations go through their own goals and never back.
+    """
 
     goal_reached_steps: float = setting(
-        6.0, "with fewer steps left to a goal of a sequence, the next one follows", "control steps", 0.0, 1_000.0
+        10.0, "with fewer steps left to a goal of a sequence, the next one follows", "control steps", 0.0, 1_000.0
     )
     goal_lost_steps: float = setting(
-        20.0,
+        40.0,
         "so many steps more to a goal than at its beginning, and the nearest earlier one follows",
         "control steps",
         0.0,

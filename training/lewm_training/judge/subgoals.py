@@ -17,8 +17,11 @@ from lewm_training.data import DatasetError, EpisodeDataset
 from lewm_training.data.hindsight import grasp_rows
 from lewm_training.judge.embeddings import embed
 
-AFTER_S = 0.75
-"""So long after the hand has closed the object is lifted, and after it has opened the hand is away."""
+LIFTED_S = 0.75
+"""So long after the hand begins to close the object is lifted."""
+
+RELEASED_S = 0.2
+"""So long after the hand begins to open it has let go. Later the hand rests, and no frame is nearer to its end."""
 
 
 class NearestDemonstration(NamedTuple):
@@ -83,7 +86,7 @@ def stage_rows(dataset: EpisodeDataset) -> dict[int, list[int]]:
     space = dataset.spec.action_space
     (gripper,) = space.places("absolute")
     middle = (space.channels[gripper].low + space.channels[gripper].high) / 2.0
-    after = round(AFTER_S * space.control_hz)
+    lifting, releasing = (round(seconds * space.control_hz) for seconds in (LIFTED_S, RELEASED_S))
     stages = {}
     for episode in range(len(dataset.lengths)):
         rows = dataset.rows(episode)
@@ -93,7 +96,7 @@ def stage_rows(dataset: EpisodeDataset) -> dict[int, list[int]]:
         opened = np.flatnonzero(dataset.columns["action"][closing : rows.stop, gripper] <= middle)
         if len(opened):
             opening = closing + int(opened[0])
-            lifted, let_go = min(closing + after, opening), min(opening + after, rows.stop - 1)
+            lifted, let_go = min(closing + lifting, opening), min(opening + releasing, rows.stop - 1)
             stages[episode] = list(dict.fromkeys([closing, lifted, opening, let_go]))
     return stages
 
