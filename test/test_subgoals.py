@@ -62,7 +62,8 @@ def checkpoint() -> Checkpoint:
 
 
 def test_stages_are_those_of_the_last_grasp_that_lets_go(path: Path) -> None:
-    # At 20 Hz, 0.75 s are 15 steps and 0.2 s are 4; the second episode opens ten steps after it has closed, so lifted is about to open.
+    # At 20 Hz, 0.75 s are 15 steps and 0.2 s are 4.
+    # The second episode opens ten steps after it has closed, so lifted is about to open.
     first, second = [10, 25, 40, 44], [20, 30, 34]
     expected = {0: first, 1: [STEPS + step for step in second]}
     assert stage_rows(EpisodeDataset.open(path)) == expected
