@@ -33,6 +33,7 @@ REQUIRED = {
     "train-proposal": "--checkpoint model --dataset bars.h5 --out planning",
     "train-policy": "--checkpoint model --dataset bars.h5 --out acting",
     "probe": "--dataset bars.h5",
+    "subgoals": "--dataset bars.h5 --start start.png --goal goal.png --out new",
     "import": "--from hdf5 bars.h5 --out new.h5",
     "export": "--to lerobot bars.h5 --out new",
 }

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from sensor_msgs.msg import Image, JointState, TimeReference
 from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
 
-from lewm_ros.config import to_mapping
+from lewm_ros.config import ConfigError, to_mapping
 from lewm_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from lewm_ros.model.inputs import fitted_inputs
 from lewm_ros.nodes.conversions import CameraMessage, matrix_to_image, ns_to_stamp
@@ -28,6 +29,7 @@ from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE, SHARED
 from lewm_ros.nodes.subscriptions import Input
 from lewm_ros.observation.alignment import AlignedInputs, Alignment
+from lewm_ros.observation.goal_folder import read_goal_folder
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.observation import Frame, Observation, Vector
 from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
@@ -67,6 +69,7 @@ class EncoderNode(ManagedNode):
         super().__init__("encoder_node")
         declare = self.parameters.declare
         self._path = declare("checkpoint", "default", "default, pick_place, push, or the path of a NAME.json")
+        self._goal_folder = declare("goal_folder", "", "folder of numbered images, the goals in order; empty: none")
         self._choose_device = declare_device(self.parameters)
         self._choose_transport = declare_transport(self.parameters)
         self._max_age_s = declare(
@@ -118,6 +121,8 @@ class EncoderNode(ManagedNode):
         self._alignment = Alignment(cameras, self._pair_tolerance_s(), vectors, self._max_age_s)
         self._shown: dict[str, Image] = {}  # the newest goal image of every camera
         self._goal: GoalImages | None = None  # the newest images of a goal; None once a view is the goal
+        self._goals: tuple[Embedding, ...] = ()  # as announced last, in order
+        self._goals_at_start = self._read_goals()
         self._goal_lock = threading.Lock()
         self._current: tuple[Header, Embedding] | None = None  # what a goal has of the newest view
         self._latencies_s: deque[float] = deque(maxlen=KEPT_FRAMES)
@@ -136,11 +141,16 @@ class EncoderNode(ManagedNode):
         if vectors:
             self.create_subscription(JointState, "joint_states", self._on_joints, SHARED)
         self.create_service(Trigger, "~/set_goal_from_current", self._set_goal_from_current)
+        self.create_service(Trigger, "~/add_goal_from_current", self._add_goal_from_current)
+        self.create_service(Trigger, "~/clear_goals", self._clear_goals)
 
     def activate(self) -> None:
         self._model_info.publish(String(data=json.dumps(describe(self._checkpoint))))
+        goals, self._goals_at_start = self._goals_at_start, ()
         if self._goal is not None:
             self._worker.put("goal", self._goal)
+        elif goals:
+            self._announce(None, goals, Header(stamp=ns_to_stamp(self._now_ns())))
 
     def deactivate(self) -> None:
         self._worker.clear()
@@ -239,17 +249,38 @@ class EncoderNode(ManagedNode):
 
     def _handle_goal(self, goal: GoalImages) -> None:
         if not goal.messages:
-            self._announce(goal, np.empty((0, 0), np.float32), goal.header)
+            self._announce(goal, (), goal.header)
             return
         frames = self._perceive(self._goal_images, goal.messages)
         if frames is not None:
-            self._announce(goal, self._encode(frames, {}, goal=True), goal.header)
+            self._announce(goal, (self._encode(frames, {}, goal=True),), goal.header)
 
-    def _announce(self, goal: GoalImages | None, embedding: Embedding, header: Header) -> None:
-        """Publish the embedding of a goal, unless another goal came while it was encoded."""
+    def _announce(self, goal: GoalImages | None, goals: tuple[Embedding, ...], header: Header) -> None:
+        """Publish the embeddings of goals in order, unless another goal came while they were encoded."""
         with self._goal_lock:
             if goal is self._goal:
-                self._goal_embedding.publish(matrix_to_image(embedding, header))
+                self._goals = goals
+                rows = np.concatenate(goals) if goals else np.empty((0, 0), np.float32)
+                self._goal_embedding.publish(matrix_to_image(rows, header))
+
+    def _read_goals(self) -> tuple[Embedding, ...]:
+        """The goals in the folder of that parameter, if there is one.
+
+        Raises:
+            ConfigError: they cannot be used.
+        """
+        if not self._goal_folder():
+            return ()
+        embeddings: list[Embedding] = []
+        try:
+            for goal in read_goal_folder(Path(self._goal_folder()).expanduser(), list(self._goal_images)):
+                frames = {name: self._fit_rgb(name, frame) for name, frame in goal.frames.items()}
+                embeddings.append(self._encode(frames, {}, goal=True))
+        except ConfigError as error:
+            raise ConfigError(f"parameter goal_folder: {error}") from None
+        except ValueError as error:
+            raise ConfigError(f"parameter goal_folder: goal {len(embeddings) + 1} in order: {error}") from None
+        return tuple(embeddings)
 
     def _forget_goal_images(self, reason: str) -> None:
         self._shown.clear()
@@ -268,7 +299,15 @@ class EncoderNode(ManagedNode):
 
     def _fit(self, camera: str, message: CameraMessage) -> Frame:
         """The frame of a message as the model sees it."""
-        fitted = self._cameras[camera].fit(self._transport.to_rgb(message))
+        return self._fit_rgb(camera, self._transport.to_rgb(message))
+
+    def _fit_rgb(self, camera: str, rgb: Frame) -> Frame:
+        """A frame as the model sees it.
+
+        Raises:
+            ValueError: there is nothing to see in it.
+        """
+        fitted = self._cameras[camera].fit(rgb)
         channels = np.moveaxis(fitted[::4, ::4], -1, 0).reshape(3, -1)
         if np.ptp(channels, axis=1).max() < self._min_contrast():
             raise ValueError(
@@ -303,18 +342,38 @@ class EncoderNode(ManagedNode):
         return embedding
 
     def _set_goal_from_current(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._take_current(response, ())
+
+    def _add_goal_from_current(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._take_current(response, self._goals)
+
+    def _clear_goals(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self.state != "active":
+            response.message = f"the node is {self.state}"
+            return response
+        self._replace_goals((), Header(stamp=ns_to_stamp(self._now_ns())), "the goals were cleared")
+        response.success, response.message = True, "there is no goal"
+        return response
+
+    def _take_current(self, response: Trigger.Response, before: tuple[Embedding, ...]) -> Trigger.Response:
+        """Make the current view the goal after those before."""
         problem = self._problem(self._now_ns()) if self.state == "active" else f"the node is {self.state}"
         if problem or self._current is None:
             response.message = f"no current view: {problem or 'the first frame is still being encoded'}"
             return response
         header, embedding = self._current
+        self._replace_goals((*before, embedding), header, "the goal is a view of the camera")
+        which = f"goal {len(before) + 1}" if before else "the goal"
+        response.success = True
+        response.message = f"{which} is the view of {header.stamp.sec}.{header.stamp.nanosec:09d}"
+        return response
+
+    def _replace_goals(self, goals: tuple[Embedding, ...], header: Header, reason: str) -> None:
+        """Announce other goals than those of images, which are forgotten for this reason."""
         with self._goal_lock:
             self._goal = None
-        self._forget_goal_images("the goal is a view of the camera")
-        self._announce(None, embedding, header)
-        response.success = True
-        response.message = f"the goal is the view of {header.stamp.sec}.{header.stamp.nanosec:09d}"
-        return response
+        self._forget_goal_images(reason)
+        self._announce(None, goals, header)
 
     # Diagnostics
 

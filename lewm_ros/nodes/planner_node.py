@@ -185,6 +185,7 @@ class PlannerNode(ManagedNode):
             response.success, response.message = True, "was enabled already"
         else:
             self._forget_figures()
+            self._planning.begin_goals_anew()
             self._driver.enable()
             response.success, response.message = True, "the loop closes at the next frame"
         return response
@@ -195,6 +196,7 @@ class PlannerNode(ManagedNode):
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._driver.restart()
+        self._planning.begin_goals_anew()
         self._forget_figures()
         response.success = True
         response.message = "history, schedule and figures forgotten; " + (

@@ -27,3 +27,13 @@ def image_to_embedding(message: ImageMessage, tokens: int, dimension: int) -> ND
     if not np.isfinite(embedding).all():
         raise ValueError("embedding is not finite; check the camera image and the encoder")
     return embedding
+
+
+def image_to_goals(message: ImageMessage, tokens: int, dimension: int) -> NDArray[np.float32]:
+    """Goals in order (G, tokens, dimension), in a 32FC1 image that holds the rows of one below those of another.
+
+    Raises:
+        ValueError: see `image_to_embedding`; or its rows are not those of whole goals.
+    """
+    goals = max(1, message.height // tokens)
+    return image_to_embedding(message, goals * tokens, dimension).reshape(goals, tokens, dimension)

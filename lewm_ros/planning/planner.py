@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lewm_ros.planning.action_timeline import ActionTimeline
+from lewm_ros.planning.goal_sequence import GoalSequence, require_step_count
 from lewm_ros.planning.search import Found, Plannable, PlanningProblem, Search
 from lewm_ros.planning.solver import Deadline
 from lewm_ros.planning.solvers import POLICY, SEARCH, PlannerConfig
@@ -180,6 +181,37 @@ class RecedingHorizonPlanner:
         error, change = ((expected - z).square().mean() for z in (state, self._states[before_ns]))
         return PredictionError(float(error), float(change))
 
+    def sequence(self, goals: Tensor) -> GoalSequence:
+        """The goals (G, Kg, D) in order, to be pursued one after the other.
+
+        Raises:
+            ValueError: there are several, and the checkpoint has nothing that says how far they are.
+        """
+        if len(goals) > 1:
+            require_step_count(self._search.can_count_steps)
+        return GoalSequence(goals, self.config)
+
+    @torch.no_grad()
+    def pursue(self, stamp_ns: int, sequence: GoalSequence) -> Tensor:
+        """The goal (Kg, D) to decide for at an observed frame, after the sequence has been told how far its goals are.
+
+        Raises:
+            ValueError: see `steps_left`.
+        """
+        if len(sequence) > 1:
+            sequence.tell(self.steps_left(stamp_ns, sequence.goals).tolist())
+        return sequence.present
+
+    @torch.no_grad()
+    def steps_left(self, stamp_ns: int, goals: Tensor) -> Tensor:
+        """How many control steps (G,) are left from an observed frame to each of the goals (G, Kg, D).
+
+        Raises:
+            ValueError: the frame was not observed, or the checkpoint has nothing that says how far goals are.
+        """
+        require_step_count(self._search.can_count_steps)
+        return self._search.steps_left(self._seen(stamp_ns), goals.to(self.device, torch.float32))
+
     @torch.no_grad()
     def decide(
         self, stamp_ns: int, goal: Tensor, positions: Array | None = None, free_ns: int | None = None
@@ -238,8 +270,7 @@ class RecedingHorizonPlanner:
     def _problem(
         self, stamp_ns: int, goal: Tensor, positions: Array | None, free_ns: int
     ) -> tuple[History, PlanningProblem]:
-        if stamp_ns not in self._states:
-            raise ValueError(f"frame {stamp_ns}: it was not observed")
+        self._seen(stamp_ns)
         goal = goal.to(self.device, torch.float32, copy=True)
         if goal.shape != self._goal_shape:
             raise ValueError(f"goal embedding: has shape {tuple(goal.shape)}, expected {self._goal_shape}")
@@ -255,6 +286,12 @@ class RecedingHorizonPlanner:
             free=free,
             positions=None if positions is None else self._positions(positions),
         )
+
+    def _seen(self, stamp_ns: int) -> Tensor:
+        """The state (K, D) at an observed frame."""
+        if stamp_ns not in self._states:
+            raise ValueError(f"frame {stamp_ns}: it was not observed")
+        return self._states[stamp_ns]
 
     def _steps_until(self, start_ns: int, time_ns: int) -> int:
         """How many control steps from a time on begin before another."""

@@ -54,10 +54,14 @@ class Proposer(Map, Protocol):
 
 
 class Demonstrated(Protocol):
-    """What a demonstrator would do next: z-scored blocks (..., A), and their scales, the mean absolute deviations."""
+    """What a demonstrator would do next: z-scored blocks (..., A), and their scales, the mean absolute deviations.
+
+    And `left`, how many control steps it would take to the goal (...,).
+    """
 
     blocks: Tensor
     scales: Tensor
+    left: Tensor
 
 
 class Demonstrator(Protocol):
@@ -147,6 +151,7 @@ class Search:
         self._model, self._config = checkpoint.rollout(config.precision), config
         self._proposal = proposal
         self.actor = actor_of(config, checkpoint.policy is not None)
+        self._demonstrator, self._gap = checkpoint.policy, checkpoint.gap
         self._policy = None if self.actor == SEARCH else checkpoint.policy
         self._block, self._dim = space.action_block, space.dim
 
@@ -195,6 +200,19 @@ class Search:
         imagine = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0))
         costs = total(self._residuals(problem, imagine)(plans.clamp(self._low, self._high)))[0]
         return float(costs.std() / costs.mean())
+
+    @property
+    def can_count_steps(self) -> bool:
+        """Whether something learned says how many control steps are left to a goal."""
+        return self._demonstrator is not None or self._gap is not None
+
+    def steps_left(self, z: Tensor, goals: Tensor) -> Tensor:
+        """Control steps (G,) from a state (K, D) to each of the goals (G, Kg, D), as the policy or the gap guesses."""
+        aims = goals.flatten(1)
+        if self._demonstrator is not None:
+            return self._demonstrator(z.flatten().expand(len(aims), -1), aims).left
+        seen = self._as_goal(z).expand_as(aims)
+        return torch.linalg.vector_norm(self._gap.displacement(seen, aims), dim=-1) * self._block
 
     def distance(self, problem: PlanningProblem) -> float:
         """The cost of being where the robot is."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lewm_ros.config import setting
 from lewm_ros.planning.costs import CostSettings
 from lewm_ros.planning.gauss_newton import GaussNewton
+from lewm_ros.planning.goal_sequence import GoalSettings
 from lewm_ros.planning.gradient import Gradient, GradientSettings
 from lewm_ros.planning.homing import HomingSettings
 from lewm_ros.planning.sampling import CEM, ICEM, MPPI, ICEMSettings, MPPISettings, RandomShooting
@@ -39,7 +40,9 @@ class ActorSettings:
 
 
 @dataclass(frozen=True)
-class PlannerConfig(ActorSettings, CostSettings, HomingSettings, GradientSettings, MPPISettings, ICEMSettings):
+class PlannerConfig(
+    ActorSettings, CostSettings, GoalSettings, HomingSettings, GradientSettings, MPPISettings, ICEMSettings
+):
     """The search in latent space. One plan covers `horizon` blocks beyond the one that is being executed.
 
     It holds the settings of the cost and of every solver, of which those of `solver` count. Every solver works in

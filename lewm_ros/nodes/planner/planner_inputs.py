@@ -18,12 +18,13 @@ from lewm_ros.nodes.planner.latency import LatencyTrace
 from lewm_ros.nodes.planner.watchdogs import FrozenWatch, JointGuard
 from lewm_ros.nodes.qos import LATCHED, RELIABLE, SHARED
 from lewm_ros.nodes.subscriptions import Input
-from lewm_ros.observation.embedding_images import image_to_embedding
+from lewm_ros.observation.embedding_images import image_to_embedding, image_to_goals
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.stamps import stamp_to_ns
+from lewm_ros.planning.goal_sequence import require_step_count
 
 Embedding = NDArray[np.float32]
-"""A row per token (K, D); of a goal (Kg, D)."""
+"""A row per token (K, D); of goals in order (G, Kg, D)."""
 
 KEPT_JOINT_STATES = 1000
 KEPT_AGES = 50
@@ -123,9 +124,16 @@ class PlannerInputs:
     def _on_goal(self, message: Image) -> None:
         self.goal.arrived(stamp_to_ns(message.header.stamp))
         if message.data:
-            self.goal.read(lambda: image_to_embedding(message, *self._goal_size))
+            self.goal.read(lambda: self._goals(message))
         else:
             self.goal.forget("no goal: it was withdrawn")
+
+    def _goals(self, message: Image) -> Embedding:
+        """The goals (G, Kg, D) in order, several only if it can be told when one is reached."""
+        goals = image_to_goals(message, *self._goal_size)
+        if len(goals) > 1:
+            require_step_count(self._checkpoint.policy is not None or self._checkpoint.gap is not None)
+        return goals
 
     def _on_joints(self, message: JointState) -> None:
         names = self._joint_names

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
-from std_msgs.msg import Float64, Header
+from std_msgs.msg import Float64, Header, Int32
 
 from lewm_ros.config import ConfigError
 from lewm_ros.model.checkpoint import Checkpoint
@@ -24,10 +24,11 @@ from lewm_ros.nodes.planner.control_loop import ControlLoop
 from lewm_ros.nodes.planner.latency import LatencyTrace
 from lewm_ros.nodes.planner.markers import PlanMarkers
 from lewm_ros.nodes.planner.settings import PlannerSettings
-from lewm_ros.nodes.qos import RELIABLE
+from lewm_ros.nodes.qos import LATCHED, RELIABLE
 from lewm_ros.observation.stamps import NS_PER_S
 from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.planning.action_timeline import ActionTimeline
+from lewm_ros.planning.goal_sequence import GoalSequence
 from lewm_ros.planning.planner import Decision
 from lewm_ros.planning.surprise import PredictionError, SurpriseWatch
 
@@ -69,7 +70,7 @@ class PlanningThread:
         output: shows plans.
         markers: shows where they lead the end effector.
         trace: is told when a plan is made and from when on it is in force.
-        goal: gives the present goal (Kg, D); None: there is none.
+        goals: gives the present goals (G, Kg, D) in order; None: there are none.
 
     Raises:
         ConfigError: the search does not fit the checkpoint.
@@ -84,10 +85,10 @@ class PlanningThread:
         output: CommandOutput,
         markers: PlanMarkers,
         trace: LatencyTrace,
-        goal: Callable[[], Embedding | None],
+        goals: Callable[[], Embedding | None],
     ) -> None:
         self._node, self._checkpoint, self._joint_names, self._settings = node, checkpoint, joint_names, settings
-        self._output, self._markers, self._trace, self._goal = output, markers, trace, goal
+        self._output, self._markers, self._trace, self._goals = output, markers, trace, goals
         try:
             self._planner = RecedingHorizonPlanner(checkpoint, settings.search(), settings.seed())
         except ValueError as error:
@@ -102,6 +103,10 @@ class PlanningThread:
         self._surprise = SurpriseWatch(settings.surprise_threshold(), settings.surprise_steps())
         self._cost_out = node.create_lifecycle_publisher(Float64, "~/plan_cost", RELIABLE)
         self._predicted_out = node.create_lifecycle_publisher(Image, "~/predicted_embedding", RELIABLE)
+        self._index_out = node.create_lifecycle_publisher(Int32, "~/goal_index", LATCHED)
+        self._left_out = node.create_lifecycle_publisher(Int32, "~/goals_left", LATCHED)
+        self._pursued: Embedding | None = None
+        self._sequence: GoalSequence | None = None
         self._surprise_out = node.create_lifecycle_publisher(Float64, "~/surprise", RELIABLE)
         self.forget_figures()
         self._durations_s: deque[float] = deque(maxlen=EXPECTED_FROM)
@@ -157,7 +162,12 @@ class PlanningThread:
 
     def warning(self) -> str:
         """What an operator should know."""
-        return self._surprise.problem if self._settings.on_surprise() == "warn" else ""
+        surprise = self._surprise.problem if self._settings.on_surprise() == "warn" else ""
+        return "; ".join(filter(None, (surprise, self._sequence.problem if self._sequence else "")))
+
+    def begin_goals_anew(self) -> None:
+        """Pursue the first of the goals at the next frame."""
+        self._pursued = None
 
     def clear_failure(self) -> None:
         """Try again after a failed inference or a surprise."""
@@ -176,6 +186,9 @@ class PlanningThread:
         """Figures for the diagnostics."""
         counts = {"plans": len(self._latencies_s), "late_plans": self._late}
         counts |= {"plans_for_an_old_goal": self._changed_goal, "plans_without_result": self._not_found}
+        sequence = self._sequence
+        if sequence is not None:
+            counts |= {"goal_index": sequence.index, "goals_left": sequence.left, "goal_returns": sequence.returns}
         figures = {"delay_steps": self._delays_steps, "committed_steps": self._committed_steps}
         medians = {name: f"{np.median(list(steps)):.1f}" if steps else "none" for name, steps in figures.items()}
         return (
@@ -196,24 +209,38 @@ class PlanningThread:
         for stamp_ns in sorted(pending):
             seen = pending[stamp_ns]
             self._judge(stamp_ns, self._planner.observe(stamp_ns, torch.from_numpy(seen.embedding)), seen.judged)
-        goal = self._goal()
-        if goal is None or (free_ns := self._free_ns(loop, seen.stamp_ns)) is None:
+        goals = self._goals()
+        if goals is None:
+            return
+        goal = self._pursue(seen.stamp_ns, goals)
+        if (free_ns := self._free_ns(loop, seen.stamp_ns)) is None:
             return
         positions = self._checkpoint.action_space.positions(
             dict(zip(self._joint_names, seen.positions_rad, strict=True))
         )
-        decision = self._planner.decide(seen.stamp_ns, torch.from_numpy(goal), positions, free_ns)
+        decision = self._planner.decide(seen.stamp_ns, goal, positions, free_ns)
         ready_ns = self._now_ns()
         with loop.lock:
-            if self._loop is not loop or self._goal() is None:
+            if self._loop is not loop or self._goals() is None:
                 return
             in_force_ns = max(free_ns, loop.first_free_ns(ready_ns))
             self._planner.adopt(decision, in_force_ns)
             self._trace.mark(seen.stamp_ns, "planned", time.time_ns())
             self._trace.adopted(seen.stamp_ns, in_force_ns)
         self._note(decision, started_s, ready_ns, in_force_ns)
-        self._changed_goal += self._goal() is not goal
+        self._changed_goal += self._goals() is not goals
         self._show(loop, decision, seen.positions_rad, in_force_ns)
+
+    def _pursue(self, stamp_ns: int, goals: Embedding) -> torch.Tensor:
+        """The goal (Kg, D) to plan for at a frame; says which it is when it is another than before."""
+        before = None if self._sequence is None else self._sequence.index
+        if goals is not self._pursued:
+            self._pursued, self._sequence, before = goals, self._planner.sequence(torch.from_numpy(goals)), None
+        goal = self._planner.pursue(stamp_ns, self._sequence)
+        if self._sequence.index != before:
+            self._index_out.publish(Int32(data=self._sequence.index))
+            self._left_out.publish(Int32(data=self._sequence.left))
+        return goal
 
     def _free_ns(self, loop: ControlLoop, stamp_ns: int) -> int | None:
         """From when on a plan that is begun now can be in force; None if that is too late for it to be of use."""

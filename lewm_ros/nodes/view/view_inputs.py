@@ -20,7 +20,7 @@ from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
 from lewm_ros.nodes.subscriptions import Input
 from lewm_ros.nodes.view.gallery import EmbeddedFrames, Embedding
 from lewm_ros.observation.alignment import FramePairing
-from lewm_ros.observation.embedding_images import image_to_embedding
+from lewm_ros.observation.embedding_images import image_to_embedding, image_to_goals
 from lewm_ros.observation.observation import Frame
 from lewm_ros.observation.stamps import stamp_to_ns
 from lewm_ros.observation.timeline import ClockJump, Held
@@ -166,9 +166,10 @@ class ViewInputs:
             self.goal = None
             return
         tokens = len(self._checkpoint.goal_tokens)
-        stamp_ns, embedding = self._read_embedding("goal_embedding", message, tokens)
-        if embedding is None:
+        stamp_ns, goals = self._read_embedding("goal_embedding", message, tokens, image_to_goals)
+        if goals is None:
             return
+        embedding = goals[-1]  # of several in order the last, whose stamp they have
         view = self._goals.right(stamp_ns, embedding)
         if view is None:  # the goal may be what the cameras saw
             view = self._seen.right(stamp_ns, embedding)
@@ -189,14 +190,17 @@ class ViewInputs:
 
     def _read_state(self, name: str, message: Image) -> tuple[int, Embedding | None]:
         """The stamp of a state (K, D), and what a goal has of it (Kg, D)."""
-        stamp_ns, state = self._read_embedding(name, message, self._checkpoint.state_shape[0])
+        tokens = self._checkpoint.state_shape[0]
+        stamp_ns, state = self._read_embedding(name, message, tokens, image_to_embedding)
         return stamp_ns, None if state is None else state[list(self._checkpoint.goal_tokens)]
 
-    def _read_embedding(self, name: str, message: Image, tokens: int) -> tuple[int, Embedding | None]:
+    def _read_embedding(
+        self, name: str, message: Image, tokens: int, parse: Callable[[Image, int, int], Embedding]
+    ) -> tuple[int, Embedding | None]:
         source, stamp_ns = self._embeddings[name], stamp_to_ns(message.header.stamp)
         source.arrived(stamp_ns)
         _, dimension = self._checkpoint.state_shape
-        return stamp_ns, self._read(source, lambda: image_to_embedding(message, tokens, dimension))
+        return stamp_ns, self._read(source, lambda: parse(message, tokens, dimension))
 
     def _read_frames(self, sources: dict[str, Input[Frame]], view: View) -> dict[str, Frame]:
         frames = {
