@@ -22,7 +22,7 @@ from rclpy.parameter_client import AsyncParameterClient
 from ros_processes import SMALL_SEARCH, Probe, Processes, node_command
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Bool, Float64MultiArray, Header, String
+from std_msgs.msg import Bool, Float64, Float64MultiArray, Header, String
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
@@ -55,6 +55,8 @@ MAX_LATENESS_S = 0.2
 REASON_S = 0.5
 MOTION_RAD = 0.02
 FAR_RAD = 0.6
+FINGER_M = 0.04
+"""How far the finger opens."""
 ROUNDING = 1e-6
 
 
@@ -209,6 +211,8 @@ class Heard(NamedTuple):
 class FaultBench(Probe):
     """Publishes frames at 20 Hz and joint states at 40 Hz, follows the commands, and spoils on request what it sends.
 
+    The finger goes at once where it is told on `gripper`.
+
     Args:
         checkpoint: of both nodes.
         interface: joint_trajectory or commands.
@@ -240,6 +244,8 @@ class FaultBench(Probe):
         else:
             self.judge = CommandJudge(limits, CONTROL_HZ)
             self.node.create_subscription(Float64MultiArray, interface, self._on_command, 100)
+        self.grip, self.finger_m = 0.0, FINGER_M
+        self.node.create_subscription(Float64, "gripper", self._on_gripper, 100)
         self.statuses: list[Heard] = []
         self._late: list[tuple[float, float]] = []
         self._calls, self._ticks, self._last_tick_s = 0, 0, time.monotonic()
@@ -464,7 +470,7 @@ class FaultBench(Probe):
             for state in self.joints(self._joint_state(self.position_rad)):
                 self.joint_states.publish(state)
             if self._has_finger:
-                for state in self.finger(JointState(header=self.header(), name=["finger"], position=[0.04])):
+                for state in self.finger(JointState(header=self.header(), name=["finger"], position=[self.finger_m])):
                     self.joint_states.publish(state)
         elif self.other_arm:
             self._other_arm.publish(self._joint_state(self.position_rad + 0.5))
@@ -496,6 +502,9 @@ class FaultBench(Probe):
     def _on_command(self, message: Float64MultiArray, info: dict[str, Any]) -> None:
         lately_rad, sent_s = np.array(self._lately_rad), info["source_timestamp"] / NS_PER_S
         self.judge.saw(np.array(message.data), lately_rad, info["publication_sequence_number"], sent_s)
+
+    def _on_gripper(self, message: Float64) -> None:
+        self.grip, self.finger_m = message.data, FINGER_M * (1.0 - message.data) / 2.0
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         super()._on_diagnostics(message)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
+from conftest import small_model_config, two_cameras
 from fault_bench import CONTROL_HZ, PANDA, CommandJudge, FaultBench, picture
 from faults import (
     CAMERA_HZ,
@@ -30,9 +33,11 @@ from faults import (
     STOPPING,
     Fault,
     Reason,
+    at,
     freeze,
     move_by_hand,
     planner,
+    silent,
     spoil,
     thinned,
 )
@@ -41,20 +46,64 @@ from ros_processes import ROOT
 from sensor_msgs.msg import Image
 from trajectory_msgs.msg import JointTrajectory
 
+from lewm_ros.config import PolicyConfig
+from lewm_ros.model import LeWorldModel
+from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
+from lewm_ros.model.policy import LEVELS, make_policy
 from lewm_ros.nodes.conversions import matrix_to_image, rgb_to_image
 from lewm_ros.nodes.qos import LATCHED
+from lewm_ros.observation.observation import Observation
+from lewm_ros.robot.arm_actions import joint_delta
 from lewm_ros.robot.limits import load_limits
+
+GRIP_S = 1.5
+"""A gripper must have been told the same for a second to have arrived, or not to follow."""
+OPEN, CLOSED = 1.0, 2.0
+"""Phases of the goals for which `grasping_path` opens and closes the gripper."""
 
 
 @pytest.fixture(scope="module")
-def session(request: pytest.FixtureRequest, checkpoint_path: Path, two_camera_path: Path) -> Iterator[FaultBench]:
+def grasping_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of two cameras, joints and a finger whose policy drifts, and opens or closes as the goal says."""
+    torch.manual_seed(0)
+    model = LeWorldModel(replace(small_model_config(), action_dim=40), two_cameras()).eval()
+    space = joint_delta(PANDA.joint_names, (0.05,) * 7, CONTROL_HZ, gripper=True)
+    space = replace(space, action_block=5, std=(0.015,) * 7 + (1.0,))
+    policy = make_policy(PolicyConfig(width=32, depth=1), model, space)
+    checkpoint = Checkpoint(model, space, policy=policy)
+    vectors = {vector.name: np.array(vector.mean) for vector in model.inputs.vectors}
+    states = []
+    for phase in (OPEN, CLOSED):
+        frames = {c.name: picture(PANDA.home_rad + phase + place) for place, c in enumerate(model.inputs.cameras)}
+        states.append(checkpoint.encode(Observation(frames, vectors)))
+    goals = torch.stack(states)[:, list(checkpoint.goal_tokens)].flatten(1)
+    start, end = states[0].numel(), states[0].numel() + goals.shape[1]
+    moving, steps = 2 * space.action_block * len(PANDA.joint_names), space.action_block
+    with torch.no_grad():
+        linear = policy.body[0][0]
+        linear.weight[:, :start], linear.weight[:, end:] = 0.0, 0.0
+        opened, closed = policy.body(torch.nn.functional.pad(goals, (start, linear.in_features - end)))
+        weight, bias = policy.head.weight[moving:-1], policy.head.bias[moving:-1]
+        levels, offsets = weight.unflatten(0, (steps, LEVELS)), bias.unflatten(0, (steps, LEVELS))
+        levels.zero_()
+        offsets.fill_(-1e6)
+        offsets[:, 0] = 0.0
+        levels[:, -1] = 100.0 * (closed - opened) / (closed - opened).norm()
+        offsets[:, -1] = -levels[:, -1] @ (closed + opened) / 2.0
+    return save_checkpoint(checkpoint, tmp_path_factory.mktemp("checkpoint") / "grasping")
+
+
+@pytest.fixture(scope="module")
+def session(
+    request: pytest.FixtureRequest, checkpoint_path: Path, two_camera_path: Path, grasping_path: Path
+) -> Iterator[FaultBench]:
     """Encoder and planner, with the system's clock and trajectories, or with a simulated clock and plain commands.
 
-    With two cameras, the model takes joints and a finger too.
+    With two cameras, the model takes joints and a finger too; with a gripper, a policy moves that finger.
     """
     kind = getattr(request, "param", "system time")
     sim_time = kind == "simulated time"
-    path = two_camera_path if kind == "two cameras" else checkpoint_path
+    path = {"two cameras": two_camera_path, "gripper": grasping_path}.get(kind, checkpoint_path)
     bench = FaultBench(path, "commands" if sim_time else "joint_trajectory", sim_time)
     try:
         bench.start_encoder()
@@ -88,6 +137,7 @@ def bench(idle: FaultBench) -> FaultBench:
 
 simulated_time = pytest.mark.parametrize("session", ["simulated time"], indirect=True)
 with_two_cameras = pytest.mark.parametrize("session", ["two cameras"], indirect=True)
+with_gripper = pytest.mark.parametrize("session", ["gripper"], indirect=True)
 
 
 def stops(bench: FaultBench, since_s: float, *reasons: Reason) -> None:
@@ -133,6 +183,39 @@ def test_one_of_several_cameras_freezes(bench: FaultBench) -> None:
     stops(bench, since_s, Reason("planner_node", "camera wrist has frozen", time.monotonic() - since_s))
     bench.mend()
     bench.goes_on()
+
+
+@with_two_cameras
+def test_one_of_several_cameras_is_not_there(bench: FaultBench) -> None:
+    bench.kill("encoder_node")
+    bench.partner = silent
+    bench.start_encoder()
+    bench.wait(lambda: "nothing received on wrist/image" in bench.messages()["encoder_node"], "the camera to be missed")
+    bench.rests()
+    assert bench.call("planner_node/stop").success
+    assert bench.enable().message.startswith("refused: embedding: nothing new for")
+    bench.mend()
+    bench.moves()
+
+
+@with_gripper
+def test_finger_freezes(bench: FaultBench) -> None:
+    bench.show_goal(phase=OPEN)
+    bench.wait(lambda: bench.grip == -1.0, "the gripper to open")
+    bench.spin(GRIP_S)
+    bench.show_goal(phase=CLOSED)
+    bench.wait(lambda: bench.grip == 1.0, "the gripper to close")
+    since_s = time.monotonic()
+    bench.spin(GRIP_S)
+    bench.undisturbed(since_s)
+    bench.finger = at(0, bench.finger_m)
+    bench.show_goal(phase=OPEN)
+    bench.wait(lambda: bench.grip == -1.0, "the gripper to open")
+    words = "stopped: the gripper does not follow: joint 'finger' stays where it is while told to open"
+    stops(bench, time.monotonic(), Reason("planner_node", words, GRIP_S))
+    bench.mend()
+    bench.rests(1.0)
+    bench.moves()
 
 
 @pytest.mark.parametrize("fault", HARMLESS, ids=lambda fault: fault.name)

@@ -66,6 +66,7 @@ def test_missing_checkpoint_ends_a_process_with_one_line(tmp_path: Path) -> None
             {"command_interface": "twist"},
             "command_interface twist: it takes twists, the checkpoint acts in 'joint_delta'",
         ),
+        (PlannerNode, {"planner.actor": "policy"}, "policy needs a checkpoint with a policy; teach it one with"),
         (PlannerNode, {"planner.knots_per_block": 2}, "knots_per_block 2 does not divide action_block 5"),
         (PlannerNode, {"max_lead_rad": -1.0}, "max_lead_rad out of range"),
         (PlannerNode, {"max_lead_rad": "far"}, "expecting type 'DOUBLE'"),

@@ -24,7 +24,7 @@ from sensor_msgs.msg import JointState
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.nodes.planner.latency import LatencyTrace
 from lewm_ros.nodes.planner.planner_inputs import PlannerInputs
-from lewm_ros.nodes.planner.watchdogs import ClockWatch, FollowWatch, FrozenWatch, JointGuard
+from lewm_ros.nodes.planner.watchdogs import ClockWatch, FollowWatch, FrozenWatch, GripperWatch, JointGuard
 from lewm_ros.nodes.subscriptions import UNNUMBERED, Input
 from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.limits import load_limits
@@ -171,6 +171,38 @@ def test_an_arm_that_stands_still_while_commanded_is_named() -> None:
 )
 def test_an_arm_that_comes_late_is_not_taken_to_stand_still(arm_rad, commanded_rad) -> None:
     assert follow(arm_rad, commanded_rad) == ""
+
+
+def grip(commanded: Callable[[float], float], position_m: Callable[[float], float]) -> str:
+    """What is said of a finger that is commanded and measured at 20 Hz for five seconds."""
+    watch = GripperWatch("finger")
+    for time_s in np.arange(0.0, 5.0, 0.05):
+        watch.saw(time_s, commanded(time_s), position_m(time_s))
+    return watch.problem
+
+
+def closes_at(time_s: float) -> Callable[[float], float]:
+    return lambda t: 1.0 if t >= time_s else -1.0
+
+
+def test_a_gripper_that_does_not_open_or_close_is_named() -> None:
+    assert "joint 'finger' stays where it is while told to close" in grip(closes_at(2.0), lambda _: 0.04)
+    assert "joint 'finger' stays where it is while told to open" in grip(lambda t: -closes_at(2.0)(t), lambda _: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("commanded", "position_m"),
+    [
+        (closes_at(2.0), lambda t: np.clip(0.04 - 0.05 * (t - 2.4), 0.02, 0.04)),  # late, and it holds something then
+        (closes_at(0.0), lambda _: 0.0),  # closed already
+        (closes_at(0.5), lambda _: 0.04),  # it need not have opened before
+        (closes_at(4.5), lambda _: 0.04),  # it may still come
+        (lambda t: np.sign(np.sin(4.0 * t)), lambda _: 0.02),  # no command lasts
+        (lambda t: 0.4 if t >= 2.0 else 1.0, lambda _: 0.02),  # what it holds is wider than that
+    ],
+)
+def test_a_gripper_that_arrived_or_holds_something_is_not_taken_to_stand_still(commanded, position_m) -> None:
+    assert grip(commanded, position_m) == ""
 
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])

@@ -25,7 +25,7 @@ from lewm_ros.nodes.planner.motion import Motion
 from lewm_ros.nodes.planner.planner_inputs import Embedding, PlannerInputs
 from lewm_ros.nodes.planner.planning_thread import PlanningThread
 from lewm_ros.nodes.planner.settings import FROM_DESCRIPTION, PlannerSettings
-from lewm_ros.nodes.planner.watchdogs import FollowWatch, JointGuard
+from lewm_ros.nodes.planner.watchdogs import FollowWatch, GripperWatch, JointGuard
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME
 from lewm_ros.robot.arm_actions import ArmChannels
 from lewm_ros.robot.kinematics import Kinematics, franka_kinematics, kinematics_from_urdf
@@ -100,6 +100,7 @@ class PlannerNode(ManagedNode):
             self._output,
             self._planning,
             FollowWatch(self._joint_names),
+            GripperWatch(self._inputs.finger),
             self._trace,
         )
         # Reliable or not, latched or not: whatever an e-stop is published with, one of the two hears it.

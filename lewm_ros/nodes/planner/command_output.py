@@ -60,6 +60,7 @@ class CommandOutput(ABC):
         command_type, plan_type: messages of the commands and of `~/plan`.
         moves_joints: whether changes of joints can be carried out.
         lead_steps: control steps by which a command has to come before its own step begins.
+        commanded_grip: what the gripper was told last, -1 open to +1 closed; None if it was told nothing.
 
     Raises:
         ConfigError: such actions cannot be carried out.
@@ -83,6 +84,7 @@ class CommandOutput(ABC):
         self._node, self._space, self._dry_run, self._base_frame = node, space, dry_run, base_frame
         self._filter: SafetyFilter | None = None
         self._clock_jumped = False
+        self.commanded_grip: float | None = None
         self._channels = ArmChannels.of(space)
         if self._channels.joints and not self.moves_joints:
             raise ConfigError(
@@ -178,8 +180,9 @@ class CommandOutput(ABC):
         self._target = np.clip(wanted, aim - MAX_LAG, aim + MAX_LAG)
         self._publish(step_ns, before, self._after(self._target, scale * ahead), scale)
         grip = np.nan if self._channels.gripper is None else action[self._channels.gripper]
-        if np.isfinite(grip):
-            self._grip(Float64(data=float(np.clip(grip, -1.0, 1.0))))
+        if np.isfinite(grip) and not self._dry_run:
+            self.commanded_grip = float(np.clip(grip, -1.0, 1.0))
+            self._grip(Float64(data=self.commanded_grip))
         return self._carried_out(before, np.clip(grip, -1.0, 1.0))
 
     @abstractmethod

@@ -14,7 +14,7 @@ from lewm_ros.nodes.planner.loop_state import LoopEvent, LoopState, next_state
 from lewm_ros.nodes.planner.motion import Motion
 from lewm_ros.nodes.planner.planner_inputs import Embedding, PlannerInputs
 from lewm_ros.nodes.planner.planning_thread import EXPECTED_PERCENT, EncodedObservation, PlanningThread
-from lewm_ros.nodes.planner.watchdogs import ClockWatch, FollowWatch
+from lewm_ros.nodes.planner.watchdogs import ClockWatch, FollowWatch, GripperWatch
 from lewm_ros.observation.stamps import NS_PER_S
 
 MIN_TIMER_NS = 1_000_000
@@ -35,12 +35,12 @@ class Driver:
 
     The loop closes at the first frame taken after `enable`. If anything fails, it opens: the arm brakes smoothly to a
     standstill, then nothing more is sent; it closes again, from the measured positions, as soon as all is well. After
-    an e-stop, a surprise that stops, a failed inference, or if the arm does not follow, it waits to be enabled.
+    an e-stop, a surprise that stops, a failed inference, or if arm or gripper do not follow, it waits to be enabled.
 
     Args:
         node: has the clock and the timers.
         control_hz: commands per second.
-        inputs, motion, output, planning, follow_watch, trace: what it works with.
+        inputs, motion, output, planning, follow_watch, gripper_watch, trace: what it works with.
     """
 
     def __init__(
@@ -52,11 +52,12 @@ class Driver:
         output: CommandOutput,
         planning: PlanningThread,
         follow_watch: FollowWatch,
+        gripper_watch: GripperWatch,
         trace: LatencyTrace,
     ) -> None:
         self._node, self._control_ns = node, round(NS_PER_S / control_hz)
         self._inputs, self._motion, self._output, self._planning = inputs, motion, output, planning
-        self._follow_watch, self._trace = follow_watch, trace
+        self._follow_watch, self._gripper_watch, self._trace = follow_watch, gripper_watch, trace
         self.state, self.stopped = LoopState.SILENT, ""
         self._loop: ControlLoop | None = None
         self._enabled_ns, self._braking_since_s = 0, 0.0
@@ -99,7 +100,7 @@ class Driver:
     def enable(self) -> None:
         """Close the loop at the next frame at which all is well."""
         self._planning.clear_failure()
-        self._follow_watch.forget()
+        self._forget_motion()
         self.stopped, self._enabled_ns = "", self._now_ns()
         self._handle(LoopEvent.ENABLE)
 
@@ -145,7 +146,7 @@ class Driver:
             early_ns = 3 * tick_ns // 2
         lead_ns = self._output.lead_steps * self._control_ns + early_ns
         self._loop = ControlLoop(self._control_ns, lead_ns, phase_ns, now_ns)
-        self._follow_watch.forget()
+        self._forget_motion()
         self._motion.begin(self._loop, self._inputs.joints.value)
         self._planning.begin(self._loop, self._motion.newest_action)
         self._handle(LoopEvent.FRAME)
@@ -187,12 +188,19 @@ class Driver:
                 self._trace.commanded(step_ns, time.time_ns())
             if (commanded_rad := self._output.commanded_rad) is not None:
                 self._follow_watch.saw(time.monotonic(), commanded_rad, measured_rad)
+            grip, position = self._output.commanded_grip, self._inputs.gripper
+            if grip is not None and position is not None:
+                self._gripper_watch.saw(time.monotonic(), grip, position)
         elif self.state.brakes:
             self._brake(now_ns)
         if self.state is LoopState.MOVING or self.state.brakes:
             self._arm_timer()
         else:
             self._send_timer.cancel()
+
+    def _forget_motion(self) -> None:
+        self._follow_watch.forget()
+        self._gripper_watch.forget()
 
     def _brake(self, now_ns: int) -> None:
         if self._motion.brake(now_ns, self._inputs.joints.value):
@@ -210,7 +218,7 @@ class Driver:
     def _watch(self) -> None:
         """Look for what no message reports."""
         self._check()
-        reason = self._planning.reason_to_stop() or self._follow_watch.problem
+        reason = self._planning.reason_to_stop() or self._follow_watch.problem or self._gripper_watch.problem
         if reason and self.state.enabled and not self.stopped:
             self.disable(reason)
         if self.state.brakes:

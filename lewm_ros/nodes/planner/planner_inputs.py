@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from lewm_ros.observation.embedding_images import image_to_embedding, image_to_g
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.stamps import stamp_to_ns
 from lewm_ros.planning.goal_sequence import require_step_count
+from lewm_ros.robot.arm_actions import GRIPPER
 
 Embedding = NDArray[np.float32]
 """A row per token (K, D); of goals in order (G, Kg, D)."""
@@ -42,6 +44,10 @@ class PlannerInputs:
         frozen_frames: see `FrozenWatch`.
         trace: is told when frames were received and encoded.
         on_embedding: called with stamp and embedding (K, D) of every view; None for an embedding that is unsound.
+
+    Attributes:
+        finger: the joint that tells the gripper's position; empty for a model that does not take it in.
+        gripper: its newest position, m or rad; None: not known.
     """
 
     def __init__(
@@ -68,6 +74,9 @@ class PlannerInputs:
         self._joint_names, model = joint_names, checkpoint.model
         self._size = model.tokens, model.config.embedding_dim
         self._goal_size = len(model.goal_tokens), model.config.embedding_dim
+        fingers = [vector.components[0] for vector in checkpoint.inputs.vectors if vector.name == GRIPPER.name]
+        self.finger = next(iter(fingers), "")
+        self.gripper: float | None = None
         self._model_error = ""
         self._positions: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=KEPT_JOINT_STATES)
         self._ages_ns: deque[int] = deque(maxlen=KEPT_AGES)
@@ -137,6 +146,9 @@ class PlannerInputs:
 
     def _on_joints(self, message: JointState) -> None:
         names = self._joint_names
+        if self.finger in message.name:
+            with suppress(ValueError):  # The encoder says what is wrong with it.
+                self.gripper = float(joint_positions(message, [self.finger])[0])
         if not self.joints.concerns(message.name, names):
             return
         stamp_ns = stamp_to_ns(message.header.stamp)

@@ -182,3 +182,44 @@ class FollowWatch:
                 f"the arm does not follow: joint '{name}' stands still while commanded to move; "
                 "are motors on and brakes open?"
             )
+
+
+class GripperWatch:
+    """Notices a gripper whose position stays the same although it is told to open or to close.
+
+    A gripper that is told the same for long has arrived, or holds something; only when it is then told the opposite it
+    has to move. What lies in between, and a command that does not last, says nothing.
+
+    Args:
+        name: of its joint.
+        stillness: a position that has changed by more has moved, m or rad, as the joint is measured.
+        hold_s: so long a command has to last, before and after the change.
+    """
+
+    CLEAR = 0.5
+    """From -1 (open) to +1 (closed): commands beyond that are clearly one or the other."""
+
+    def __init__(self, name: str, stillness: float = 0.001, hold_s: float = 1.0) -> None:
+        self._name, self._stillness, self._hold_s = name, stillness, hold_s
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._told, self._since_s = 0.0, 0.0
+        self._start: float | None = None
+        self.problem = ""
+
+    def saw(self, steady_s: float, commanded: float, position: float) -> None:
+        """Take in the command in force and the measured position at a time of a steady clock."""
+        told = float(np.sign(commanded)) if abs(commanded) > self.CLEAR else 0.0
+        if told != self._told:
+            turned = told == -self._told and steady_s - self._since_s >= self._hold_s
+            self._told, self._since_s = told, steady_s
+            self._start = position if turned else None
+        elif self._start is not None and abs(position - self._start) > self._stillness:
+            self._start = None
+        elif self._start is not None and steady_s - self._since_s >= self._hold_s:
+            self.problem = (
+                f"the gripper does not follow: joint '{self._name}' stays where it is while told to "
+                f"{'close' if told > 0.0 else 'open'}; is its power on, and are its joint states alive?"
+            )
