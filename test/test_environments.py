@@ -81,7 +81,7 @@ def test_a_gripper_command_that_is_no_number_leaves_it_as_it_is() -> None:
 
 @pytest.mark.parametrize("action_space", ["ee_delta", "joint_delta"])
 def test_the_expert_picks_and_places_in_either_space(action_space: str) -> None:
-    environment = make_environment("pick_place", action_space=action_space)
+    environment = make_environment("pick_place", action_space=action_space, noise=0.1)
     recording = environment.record(0, np.random.default_rng(0))
     assert not environment.score().success
     for _ in range(recording.steps):

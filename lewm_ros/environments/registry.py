@@ -33,11 +33,14 @@ def make_environment(task: str, **options: Any) -> Environment:
         ConfigError: there is no such task, or the environment does not have what is asked for.
         EnvironmentFailure: a package or a process that it needs is not there.
     """
-    if options.get("cameras") in ((), (UNNAMED,)):
+    unnamed = options.get("cameras") == (UNNAMED,)
+    if unnamed or options.get("cameras") == ():
         options = {name: value for name, value in options.items() if name != "cameras"}
     if task in TASKS:
-        from lewm_ros.environments.panda.environment import PandaEnvironment
+        from lewm_ros.environments.panda.environment import CAMERAS, PandaEnvironment
 
+        if unnamed:
+            options["cameras"] = CAMERAS[:1]
         return PandaEnvironment(task, **options)
     path = SHIPPED / f"{task}.yaml" if (SHIPPED / f"{task}.yaml").is_file() else Path(task)
     if path.suffix not in (".yaml", ".yml"):

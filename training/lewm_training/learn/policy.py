@@ -31,7 +31,7 @@ def train_policy(
 
     Returns:
         the checkpoint with the policy, and figures on held-out episodes: of every channel the share of its mean
-        absolute deviation that is explained, and the mean error of the steps left.
+        absolute deviation that is explained, None where nothing varies, and the mean error of the steps left.
 
     Raises:
         ConfigError, DatasetError: frames, vectors or actions do not fit the model, or there are too few episodes.
@@ -131,5 +131,6 @@ def _measure(policy: Policy, batch: Lesson, checkpoint: Checkpoint) -> dict[str,
     guess, space = policy(batch.z, batch.goal), checkpoint.action_space
     error = (guess.blocks - batch.blocks).abs().unflatten(1, (-1, space.dim)).mean((0, 1))
     spread = (batch.blocks - batch.blocks.median(0).values).abs().unflatten(1, (-1, space.dim)).mean((0, 1))
-    explained = {name: round(1.0 - float(e / s), 4) for name, e, s in zip(space.names, error, spread, strict=True)}
+    each = zip(space.names, error.tolist(), spread.tolist(), strict=True)
+    explained = {name: round(1.0 - e / s, 4) if s > 0.0 else None for name, e, s in each}
     return {"explained": explained, "steps_left_error": round(float((guess.left - batch.left).abs().mean()), 2)}
