@@ -36,6 +36,8 @@ def goal(final_distance_m: float, latency_s: float | None, success: bool = False
         "final_distance_m": final_distance_m,
         "closest_distance_m": min(final_distance_m, 0.1),
         "success": success,
+        "stages": {"reached": success},
+        "stage_s": {},
         "plan_latency_p50_s": latency_s,
         "plan_latency_p95_s": latency_s,
         "plan_rate_hz": 4.0 * planned,

@@ -6,16 +6,18 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from lewm_ros.nodes.managed_node import USER_ERRORS, ManagedNode
 
 BAD_INPUT = 2
+LOOK_S = 0.2
+"""How often a plain node looks whether it was interrupted."""
 SWITCH_INTERVAL_S = 5e-5
 """After which a thread hands the interpreter over to one that waits. With Python's 5 ms, a frame that has come waits
 while the executor gets ready for the next one, and a command that is due waits for a plan."""
@@ -36,8 +38,7 @@ def run(nodes: Mapping[str, Callable[[], ManagedNode]], args: Sequence[str] | No
     stop = threading.Event()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with contextlib.ExitStack() as at_end:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            at_end.callback(signal.signal, number, signal.signal(number, lambda *_: stop.set()))
+        at_end.enter_context(_told_by_signals(stop))
         try:
             rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         except RuntimeError as error:
@@ -61,11 +62,25 @@ def run(nodes: Mapping[str, Callable[[], ManagedNode]], args: Sequence[str] | No
 
 
 def spin_until_interrupted(node: Node) -> None:
-    """Serve one plain node until SIGINT or SIGTERM."""
+    """Serve one plain node until SIGINT or SIGTERM.
+
+    ROS must have been initialised without handlers of its own, which would take it down while the node is being served.
+    """
+    stop = threading.Event()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        executor.spin()
+    with _told_by_signals(stop):
+        while rclpy.ok() and not stop.is_set():
+            executor.spin_once(LOOK_S)
+
+
+@contextlib.contextmanager
+def _told_by_signals(stop: threading.Event) -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM set the event."""
+    with contextlib.ExitStack() as at_end:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            at_end.callback(signal.signal, number, signal.signal(number, lambda *_: stop.set()))
+        yield
 
 
 def refuse(name: str, reason: str) -> int:

@@ -15,6 +15,7 @@ from typing import TextIO
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from lewm_ros.nodes.qos import RELIABLE
@@ -48,7 +49,7 @@ def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="diagnostics_log", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="file to append to")
     options = parser.parse_args(remove_ros_args(arguments))
-    rclpy.init(args=arguments)
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     with options.out.open("a", encoding="utf-8") as out:
         node = DiagnosticsLog(out)
         try:

@@ -17,6 +17,7 @@ from typing import Any
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from trajectory_msgs.msg import JointTrajectory
 
@@ -46,7 +47,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="file for the report")
     parser.add_argument("--limits", default="panda", help="of the arm: panda, fr3 or a YAML file")
     options = parser.parse_args(remove_ros_args(arguments))
-    rclpy.init(args=arguments)
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     node = TrajectoryListener(load_limits(options.limits))
     try:
         spin_until_interrupted(node)

@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="direct: control steps from a frame until its plan is in force; default 2",
     )
     parser.add_argument(
+        "--subgoals",
+        type=Path,
+        metavar="DATASET",
+        help="direct: HDF5 file of demonstrations, in which goals on the way are found",
+    )
+    parser.add_argument(
         "--interfere",
         default="",
         metavar="NAME",
@@ -56,8 +62,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             options.checkpoint, options.task, options.episodes, options.seed, config, device_of(options)
         )
     from lewm_ros.model.checkpoint import load_checkpoint
+    from lewm_training.data import EpisodeDataset
     from lewm_training.judge.evaluate import Timing, evaluate_direct
 
     checkpoint = load_checkpoint(options.checkpoint, device_of(options))
     timing = Timing(options.replan_steps, options.delay_steps)
-    return evaluate_direct(checkpoint, options.task, options.episodes, options.seed, config, timing, options.interfere)
+    demonstrations = EpisodeDataset.open(options.subgoals) if options.subgoals else None
+    return evaluate_direct(
+        checkpoint, options.task, options.episodes, options.seed, config, timing, options.interfere, demonstrations
+    )

@@ -20,6 +20,8 @@ from lewm_ros.environments.panda.tasks import TASKS
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_ros.robot.action_space import ActionSpace
+from lewm_training.data import EpisodeDataset
+from lewm_training.judge.subgoals import SubgoalFinder, sequence_for
 
 SURPRISE_THRESHOLD, SETTLED_STEPS = 5.0, 10
 """As shipped for planner_node, in standard deviations; and the first steps, in which nothing surprises."""
@@ -91,6 +93,7 @@ def evaluate_direct(
     config: PlannerConfig,
     timing: Timing | None = None,
     interference: str = "",
+    demonstrations: EpisodeDataset | None = None,
 ) -> dict[str, Any]:
     """Close the loop without ROS: the same planner, in an environment that waits for it.
 
@@ -103,6 +106,7 @@ def evaluate_direct(
         config: of the search.
         timing: when plans are made, and how late they come into force.
         interference: what comes between; see `environment_for`.
+        demonstrations: where goals on the way are found; None: the problem's own goals are the only ones.
 
     Returns:
         the report that `lewm eval` writes.
@@ -110,12 +114,13 @@ def evaluate_direct(
     timing = timing or Timing()
     environment = environment_for(checkpoint, task, interference)
     planner = RecedingHorizonPlanner(checkpoint, config, seed)
+    finder = SubgoalFinder(checkpoint, demonstrations) if demonstrations else None
     outcomes: list[Outcome] = []
     others: list[Compared] = []
     try:
         problems = islice(environment.problems(seed), episodes)
         for number, problem in enumerate(bar := tqdm(problems, desc=f"evaluate {task}", unit="goal", total=episodes)):
-            outcomes.append(_pursue(checkpoint, planner, environment, problem, timing))
+            outcomes.append(_pursue(checkpoint, planner, environment, problem, timing, finder))
             others.append(_compare(environment, problem, seed, number))
             bar.set_postfix(solved=sum(outcome.solved for outcome in outcomes))
     finally:
@@ -129,6 +134,7 @@ def evaluate_direct(
         "cost_variation": quantile([o.cost_variation for o in outcomes if o.cost_variation is not None], 0.5),
         "actor": planner.actor,
         "interference": interference,
+        "subgoals": finder is not None,
         "surprised_episodes": sum(outcome.surprised for outcome in outcomes),
         **asdict(timing),
         "checkpoint": checkpoint.identity,
@@ -211,11 +217,12 @@ def _pursue(
     environment: Environment,
     problem: Problem,
     timing: Timing,
+    finder: SubgoalFinder | None = None,
 ) -> Outcome:
     """Plan and act until the budget is used up."""
     environment.reset(problem)
-    goal = checkpoint.encode_goal(environment.goals()[-1])
     planner.reset()
+    goals = sequence_for(checkpoint, planner, environment, finder)
     start = check_score(environment, environment.score())
     outcome, closest, control_ns = Outcome(start), start.value, planner.control_ns
     # The model looks back in blocks: where plans come in whole blocks too, no frame between them is needed.
@@ -229,7 +236,7 @@ def _pursue(
             if error is not None and checkpoint.error is not None and step >= SETTLED_STEPS:
                 outcome.surprised |= checkpoint.error.surprise(*error) > SURPRISE_THRESHOLD
             if plans:
-                free_ns = now_ns + timing.delay_steps * control_ns
+                free_ns, goal = now_ns + timing.delay_steps * control_ns, planner.pursue(now_ns, goals)
                 planner.adopt(planner.decide(now_ns, goal, positions_of(environment, observation), free_ns))
                 outcome.plan_latency_s.append(time.perf_counter() - started_s)
                 if step == 0:
