@@ -18,9 +18,8 @@ from lewm_ros.nodes.planner.watchdogs import ClockWatch, FollowWatch, GripperWat
 from lewm_ros.observation.stamps import NS_PER_S
 
 MIN_TIMER_NS = 1_000_000
-EARLY_NS = 35_000_000
-"""A command goes out so long before it must, or three quarters of a control step, since timers, threads and transport
-are late at times."""
+EARLY_NS = 20_000_000
+"""A command goes out so long before it must, or half a control step, since timers and transport are late at times."""
 MARGIN_NS = 3_000_000
 """Between the time at which a plan is usually there and the next command."""
 SIMULATED_TICKS = 2
@@ -136,7 +135,7 @@ class Driver:
 
     def _close(self, stamp_ns: int) -> None:
         """Close the loop at a frame; commands are to go out just after plans are usually there."""
-        now_ns, early_ns = self._now_ns(), min(EARLY_NS, 3 * self._control_ns // 4)
+        now_ns, early_ns = self._now_ns(), min(EARLY_NS, self._control_ns // 2)
         delay_ns = self._inputs.embedding_age_ns(EXPECTED_PERCENT) + self._planning.expected_ns() + MARGIN_NS
         phase_ns = stamp_ns + delay_ns
         if self._node.get_clock().ros_time_is_active:
