@@ -250,7 +250,8 @@ class RecedingHorizonPlanner:
     def cost_variation(self, stamp_ns: int, goal: Tensor, samples: int = 256) -> float:
         """How much the costs of random plans from an observed frame differ; see `Search.cost_variation`."""
         _, problem = self._problem(stamp_ns, goal, None, stamp_ns)
-        return self._search.cost_variation(problem, samples, self._generator)
+        chance = torch.Generator(self.device).manual_seed(self._seed)  # not that of the plans, which stay as they are
+        return self._search.cost_variation(problem, samples, chance)
 
     @torch.no_grad()
     def foresee(self, decision: Decision) -> NDArray[np.float32]:
