@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_ros.planning.costs import latent_displacement
-from lewm_ros.planning.planner import FOUND, NOT_FINITE, OUT_OF_TIME
+from lewm_ros.planning.planner import FOUND, NOT_FINITE, OUT_OF_TIME, Decision
 from lewm_ros.planning.surprise import SurpriseWatch
 from lewm_ros.robot.arm_actions import joint_delta
 
@@ -276,6 +276,26 @@ def test_homing_ends_when_the_robot_is_far_again() -> None:
         decision = loop.decide(number * DT_NS, torch.full((1, 7), distance))
         assert decision.iterations == iterations, distance
         assert decision.status == FOUND
+
+
+def test_who_got_lost_near_the_goal_goes_back_to_where_it_was_nearest_and_stays() -> None:
+    config = replace(HOMING, lost_s=0.1)
+    loop = RecedingHorizonPlanner(ToyCheckpoint(Walk(), SPACE, Lines()), config)
+    goal, base = torch.zeros(1, 7), np.full(7, 0.5)
+
+    def decide(number: int, distance: float, position: float, aim: torch.Tensor = goal) -> Decision:
+        loop.observe(number * DT_NS, torch.full((1, 7), distance))
+        return loop.decide(number * DT_NS, aim, base + position)
+
+    # Homing at costs (squared distances) of .64 and .36; then it is seen three times at 2.25 or more, the last time 0.1 s
+    # after the first: it goes back to the second place, a tenth of the way left in every step.
+    for number, (distance, position) in enumerate([(0.8, 0.1), (0.6, 0.2), (1.5, 0.3), (1.6, 0.4)]):
+        assert decide(number, distance, position).iterations == (0 if distance < 1.0 else 8)
+    back = decide(4, 1.7, 0.7)
+    np.testing.assert_allclose(back.actions[:3, 0], [-0.05, -0.045, -0.0405], rtol=1e-4)
+    assert back.status == FOUND
+    np.testing.assert_allclose(decide(5, 0.6, 0.2).actions, 0.0, atol=1e-6)  # it stays, also where it could home in
+    assert decide(6, 1.7, 0.2, torch.full((1, 7), 5.0)).iterations == 8  # another goal is searched for
 
 
 def test_plans_stay_where_the_training_data_was() -> None:

@@ -12,7 +12,7 @@ import torch
 from conftest import ToyCheckpoint, joint_delta_space, random_model, two_cameras
 from toy_training import STEPS, toy_trainer, write_bars
 
-from lewm_ros.config import BehaviourConfig, PolicyConfig, PolicyTrainConfig
+from lewm_ros.config import BehaviourConfig, ConfigError, PolicyConfig, PolicyTrainConfig
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lewm_ros.model.policy import Guess, Policy, make_policy
 from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
@@ -43,9 +43,24 @@ def test_a_goal_is_compared_with_the_tokens_that_it_has() -> None:
     assert (guess.scales > 0.0).all() and (guess.left >= 0.0).all()
 
 
+def test_what_a_policy_is_blind_to_changes_nothing() -> None:
+    inputs = two_cameras()
+    first, second = inputs.cameras
+    inputs = replace(inputs, cameras=(first, replace(second, in_goal=False)))
+    model, goal = random_model(inputs), torch.randn(16)
+    policy = make_policy(replace(SMALL, blind_to=(second.name, "vectors")), model, SPACE)
+    z = torch.randn(1, 48)
+    other = torch.cat([z[:, :16], torch.randn(1, 32)], dim=1)  # the first camera's token, then what it is blind to
+    assert torch.equal(policy(z, goal).blocks, policy(other, goal).blocks)
+    assert not torch.equal(policy(z, goal).blocks, make_policy(SMALL, model, SPACE)(other, goal).blocks)
+    for name, complaint in ((first.name, "a goal is told by"), ("sonar", "must be among")):
+        with pytest.raises(ConfigError, match=f"blind_to: .*{complaint}"):
+            make_policy(replace(SMALL, blind_to=(name,)), model, SPACE)
+
+
 def test_the_loss_is_least_at_the_median_and_its_scale_at_the_mean_deviation() -> None:
     space = replace(SPACE, channels=SPACE.channels[:1], action_block=1, mean=(0.0,), std=(1.0,))
-    policy = Policy(PolicyConfig(width=8, depth=1), 2, torch.arange(2), space)
+    policy = Policy(PolicyConfig(width=8, depth=1), torch.arange(2), torch.arange(2), space)
     for parameter in policy.parameters():
         torch.nn.init.zeros_(parameter)
     z, goal, left = torch.zeros(3, 2), torch.zeros(3, 2), torch.full((3,), 100.0)

@@ -55,7 +55,7 @@ def test_a_goal_without_a_plan_is_not_solved_and_has_no_latency(reach: Environme
     assert (report["episodes"], report["successes"], report["without_plan"]) == (3, 1, 1)
     assert report["plan_latency_s"] == {"p50": pytest.approx(0.2), "p95": pytest.approx(0.3)}
     assert report["missed_fraction"] == 6 / 240
-    assert report["final_distances_m"] == [0.01, 0.3]
+    assert [episode["final"] for episode in report["by_episode"]] == [0.01, None, 0.3]
     assert report["lost_m"]["median"] == pytest.approx(0.1)  # of 0 and 0.2: the third was 0.1 m away on its way
 
 

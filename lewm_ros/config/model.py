@@ -124,10 +124,15 @@ class ProposalConfig:
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """The MLP that guesses what a demonstrator would do next, and how long it would take to the goal."""
+    """The MLP that guesses what a demonstrator would do next, and how long it would take to the goal.
+
+    `blind_to` names cameras, and `vectors` for joint states and the like, whose tokens it does not look at: to find out
+    what they are good for.
+    """
 
     width: int = 512
     depth: int = 3
+    blind_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -57,6 +57,13 @@ class LeWorldModel(nn.Module):
         self.predictor = Predictor(config, self.tokens)
         self.prediction_projector = prediction_head(config)
 
+    @property
+    def tokens_of(self) -> dict[str, tuple[int, ...]]:
+        """Which tokens of a state come from which camera, and from the `vectors`, all of which are one."""
+        each = self.config.tokens_per_frame
+        own = {c.name: tuple(range(n * each, (n + 1) * each)) for n, c in enumerate(self.inputs.cameras)}
+        return own | ({"vectors": (self.tokens - 1,)} if self.inputs.vectors else {})
+
     def encode(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Normalised frames (B, 3, height, width) and z-scored vectors (B, n), by name -> states (B, K, D).
 

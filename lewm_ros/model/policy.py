@@ -7,6 +7,7 @@ can be asked at any of them and bridges the time until the next answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lewm_ros.config import PolicyConfig
+from lewm_ros.config import ConfigError, PolicyConfig
 from lewm_ros.model.lewm import LeWorldModel
 from lewm_ros.robot.action_space import ActionSpace
 
@@ -49,21 +50,28 @@ class Policy(nn.Module):
 
     Args:
         config: sizes.
-        state_dim: K * D.
+        seen_places: where the numbers that it looks at stand in a state, K * D of them or fewer.
         goal_places: where the numbers of a goal stand in a state (Kg * D,).
         space: of the actions.
         longest: control steps that count as one in `left`'s regression.
     """
 
+    seen_places: Tensor
     goal_places: Tensor
     levels: Tensor
     _order: Tensor
 
     def __init__(
-        self, config: PolicyConfig, state_dim: int, goal_places: Tensor, space: ActionSpace, longest: float = 100.0
+        self,
+        config: PolicyConfig,
+        seen_places: Tensor,
+        goal_places: Tensor,
+        space: ActionSpace,
+        longest: float = 100.0,
     ) -> None:
         super().__init__()
         self.config, self.longest = config, longest
+        self.register_buffer("seen_places", seen_places, persistent=False)
         self.register_buffer("goal_places", goal_places, persistent=False)
         steps = range(0, space.block_dim, space.dim)
         self._moving = [step + place for step in steps for place in space.places("delta", "velocity")]
@@ -71,7 +79,7 @@ class Policy(nn.Module):
         self.register_buffer("_order", torch.tensor([*self._moving, *self._absolute]).argsort(), persistent=False)
         low, high = (torch.tensor(bound, dtype=torch.float32)[self._absolute, None] for bound in space.bounds())
         self.register_buffer("levels", low + (high - low) * torch.linspace(0.0, 1.0, LEVELS), persistent=False)
-        sizes = [state_dim + 2 * len(goal_places), *[config.width] * config.depth]
+        sizes = [len(seen_places) + 2 * len(goal_places), *[config.width] * config.depth]
         layers = [nn.Sequential(nn.Linear(a, b), nn.LayerNorm(b), nn.GELU()) for a, b in pairwise(sizes)]
         self.body = nn.Sequential(*layers)
         self._sizes = [len(self._moving), len(self._moving), self.levels.numel(), 1]
@@ -104,14 +112,31 @@ class Policy(nn.Module):
     def _read(self, z: Tensor, goal: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Medians and scales of what moves, logits (..., channels, LEVELS) of the absolute ones, and steps left."""
         way = goal - z.index_select(-1, self.goal_places)
-        found = self.head(self.body(torch.cat([z, goal.expand_as(way), way], dim=-1))).float()
+        seen = z.index_select(-1, self.seen_places)
+        found = self.head(self.body(torch.cat([seen, goal.expand_as(way), way], dim=-1))).float()
         medians, scales, logits, left = found.split(self._sizes, dim=-1)
         time = left[..., 0].sigmoid() * 2.0 * self.longest
         return medians, scales.clamp(*LOG_SCALE).exp(), logits.unflatten(-1, self.levels.shape), time
 
 
 def make_policy(config: PolicyConfig, model: LeWorldModel, space: ActionSpace) -> Policy:
-    """A policy on the states of a model, randomly initialised."""
+    """A policy on the states of a model, randomly initialised.
+
+    Raises:
+        ConfigError: it is to be blind to what the model does not take in, or what a goal is told by.
+    """
+    own = model.tokens_of
+    for name in config.blind_to:
+        if name not in own:
+            raise ConfigError(f"policy: blind_to: must be among {', '.join(own)}, got '{name}'")
+        if set(own[name]) & set(model.goal_tokens):
+            raise ConfigError(f"policy: blind_to: a goal is told by '{name}', so it cannot be left out")
+    unseen = {token for name in config.blind_to for token in own[name]}
+    seen = [token for token in range(model.tokens) if token not in unseen]
+    return Policy(config, _places(seen, model), _places(model.goal_tokens, model), space)
+
+
+def _places(tokens: Sequence[int], model: LeWorldModel) -> Tensor:
+    """Where the numbers of these tokens stand in a state."""
     width = model.config.embedding_dim
-    places = torch.tensor(model.goal_tokens)[:, None] * width + torch.arange(width)
-    return Policy(config, model.tokens * width, places.flatten(), space)
+    return (torch.tensor(tokens)[:, None] * width + torch.arange(width)).flatten()

@@ -5,6 +5,8 @@ at every frame, the robot goes a share of the way that the proposal's map sees b
 feedback on what is seen, as in visual servoing: whatever the model's error, it comes to rest only where the map sees no
 way left. GC-IDM (arXiv 2605.08732) acts like that all the way; far from the goal the search finds ways that the map
 does not know.
+
+Where the map leads away from the goal, and the search does not find back, the robot returns to where it was nearest.
 """
 
 from __future__ import annotations
@@ -12,10 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lewm_ros.config import setting
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,13 @@ class HomingSettings:
         0.0, "cost of being where the robot is, below which it homes in instead of searching; 0: never", "", 0.0, 1e6
     )
     homing_rate: float = setting(0.1, "share of the way left that is gone in a control step", "", 0.001, 1.0)
+    lost_s: float = setting(
+        1.0,
+        "so long after homing led away from the goal, the robot goes back to where it was nearest, and stays; 0: never",
+        "s",
+        0.0,
+        1e3,
+    )
 
 
 class Map(Protocol):
@@ -40,6 +53,52 @@ class Map(Protocol):
     def other(self, z: Tensor, goal: Tensor) -> Tensor:
         """(Z,), (Z,) -> the z-scored channels that do not add up (others,)."""
         ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the robot was nearest to a goal: the cost of being there, and the positions (dim,) as `decide` gets them."""
+
+    cost: float
+    positions: Array
+
+
+class WayBack:
+    """Remembers where the robot was nearest to the goal, and says when it is to go back there.
+
+    Args:
+        lost_s: so long after homing has ended, since its cost rose; 0: never.
+    """
+
+    def __init__(self, lost_s: float) -> None:
+        self._lost_ns = round(lost_s * 1e9)
+        self._goal: Tensor | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._nearest: Place | None = None
+        self._lost_since_ns: int | None = None
+        self.place: Array | None = None
+
+    def saw(self, stamp_ns: int, goal: Tensor, cost: float, positions: Array | None, homing: bool) -> None:
+        """Take in what it cost to be at these positions (dim,) at a frame, and whether the robot homes in on the goal.
+
+        Afterwards `place` is where to go back to and stay, until another goal comes; None: go on.
+        """
+        if self._goal is None or not torch.equal(goal, self._goal):
+            self._goal = goal
+            self.forget()
+        if self.place is not None or positions is None or not self._lost_ns:
+            return
+        if homing:
+            self._lost_since_ns = None
+            if self._nearest is None or cost < self._nearest.cost:
+                self._nearest = Place(cost, positions.copy())
+        elif self._nearest is not None:
+            since_ns = self._lost_since_ns = stamp_ns if self._lost_since_ns is None else self._lost_since_ns
+            if stamp_ns - since_ns >= self._lost_ns:
+                self.place = self._nearest.positions
 
 
 def home_in(known: Map, z: Tensor, goal: Tensor, scheduled: Tensor, free: Tensor, rate: float) -> Tensor:
@@ -57,12 +116,22 @@ def home_in(known: Map, z: Tensor, goal: Tensor, scheduled: Tensor, free: Tensor
         z-scored actions (n, dim).
     """
     dim, deltas = scheduled.shape[1], known.deltas
-    committed = torch.where(free[:, None], 0.0, scheduled)
-    left = known.way(z, goal) - committed[:, deltas].sum(0)
-    order = free.cumsum(0) - 1
     steps = torch.zeros_like(scheduled)
-    steps[:, deltas] = (rate * (1.0 - rate) ** order)[:, None] * left
+    steps[:, deltas] = shares(known.way(z, goal), scheduled[:, deltas], free, rate)
     others = [place for place in range(dim) if place not in deltas]
     if others:
         steps[:, others] = known.other(z, goal)
     return torch.where(free[:, None], steps, scheduled)
+
+
+def shares(way: Tensor, scheduled: Tensor, free: Tensor, rate: float) -> Tensor:
+    """A way (n_deltas,) in steps (n, n_deltas), each a share of what is then left.
+
+    Args:
+        way: what the steps are to add up to in the end.
+        scheduled: the steps so far.
+        free: which of them (n,) may be changed; what the others move is taken off the way.
+        rate: the share.
+    """
+    left = way - torch.where(free[:, None], 0.0, scheduled).sum(0)
+    return (rate * (1.0 - rate) ** (free.cumsum(0) - 1))[:, None] * left

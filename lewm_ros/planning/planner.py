@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lewm_ros.planning.action_timeline import ActionTimeline
 from lewm_ros.planning.goal_sequence import GoalSequence, require_step_count
+from lewm_ros.planning.homing import WayBack
 from lewm_ros.planning.search import Found, Plannable, PlanningProblem, Search
 from lewm_ros.planning.solver import Deadline
 from lewm_ros.planning.solvers import POLICY, SEARCH, PlannerConfig
@@ -91,6 +92,7 @@ class RecedingHorizonPlanner:
         self._generator = torch.Generator(self.device)
         may_end_early = config.agreement_std > 0.0 or config.deadline_ms < PlannerConfig.deadline_ms
         self._capturable = not may_end_early and config.solver != "gradient"
+        self._way_back = WayBack(config.lost_s)
         self._captured: dict[tuple[int, bool], StaticCall[PlanningProblem, Found]] = {}
         self.reset()
 
@@ -151,6 +153,7 @@ class RecedingHorizonPlanner:
         self._states: dict[int, Tensor] = {}
         self._decided: History | None = None
         self._homing = False
+        self._way_back.forget()
 
     @torch.no_grad()
     def observe(self, stamp_ns: int, state: Tensor) -> PredictionError | None:
@@ -232,17 +235,21 @@ class RecedingHorizonPlanner:
         deadline = Deadline.after(time.perf_counter(), self.config.deadline_ms)
         free_ns = stamp_ns if free_ns is None else free_ns
         history, problem = self._problem(stamp_ns, goal, positions, free_ns)
-        acts, self._homing = self._search.actor == POLICY, self._is_near(problem)
-        if acts:
+        searches = False
+        if self._search.actor == POLICY:
             found = self._search.act(problem)
+        elif (place := self._see_distance(problem, stamp_ns, positions)) is not None:
+            found = self._search.go_to(problem, self._positions(place))
+        elif self._homing:
+            found = self._search.home(problem)
         else:
-            found = self._search.home(problem) if self._homing else self._solve(problem, deadline)
+            found, searches = self._solve(problem, deadline), True
         self._decided = history
         cost = float(found.cost)
         if np.isfinite(cost):
             status, actions = FOUND, self._in_units(found.blocks)
         else:
-            status = OUT_OF_TIME if not (acts or self._homing) and found.iterations == 0 else NOT_FINITE
+            status = OUT_OF_TIME if searches and found.iterations == 0 else NOT_FINITE
             actions = self.timeline.read(stamp_ns, self._steps)
         return Decision(stamp_ns, free_ns, actions, cost, status, self._in_units(found.elites), found.iterations)
 
@@ -321,15 +328,19 @@ class RecedingHorizonPlanner:
         known[deltas] = positions[deltas]
         return self._tensor(known)
 
-    def _is_near(self, problem: PlanningProblem) -> bool:
-        """Whether to home in: once near the goal, until the robot is twice as far from it."""
+    def _see_distance(self, problem: PlanningProblem, stamp_ns: int, positions: Array | None) -> Array | None:
+        """See whether to home in: once near the goal, until the robot is twice as far from it.
+
+        Returns:
+            positions (dim,) to go back to instead of homing or searching; None: none.
+        """
         near = self.config.homing_cost * (HOMING_HYSTERESIS if self._homing else 1.0)
-        return (
-            self._search.actor == SEARCH
-            and near > 0.0
-            and self._search.can_home
-            and self._search.distance(problem) < near
-        )
+        if self._search.actor != SEARCH or near == 0.0 or not self._search.can_home:
+            return None
+        cost = self._search.distance(problem)
+        self._homing = cost < near
+        self._way_back.saw(stamp_ns, problem.goal, cost, positions, self._homing)
+        return self._way_back.place
 
     def _solve(self, problem: PlanningProblem, deadline: Deadline) -> Found:
         captured = self._captured.get((len(problem.z), problem.positions is not None))

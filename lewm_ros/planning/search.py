@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lewm_ros.planning.costs import Candidates, WeightedDistances, compose
-from lewm_ros.planning.homing import Map, home_in
+from lewm_ros.planning.homing import Map, home_in, shares
 from lewm_ros.planning.solver import Deadline, Residuals, SearchSpace, total
 from lewm_ros.planning.solvers import SEARCH, PlannerConfig, actor_of, make_solver
 from lewm_ros.robot.action_space import ActionSpace
@@ -160,6 +160,8 @@ class Search:
 
         self._low, self._high = map(tensor, space.bounds())
         self._mean, self._std = tensor(space.mean), tensor(space.std)
+        deltas = space.places("delta")
+        self._is_delta = torch.tensor([place in deltas for place in range(space.dim)], device=device)
         self._rest = tensor(np.nan_to_num((space.rest() - space.mean) / space.std))  # no motion, z-scored
         known = space.known_range()
         self._edges = None if known is None else (tensor(known[0]), tensor(known[1]))
@@ -227,6 +229,18 @@ class Search:
         """The plan that homes in; see `homing`."""
         seen, scheduled = self._as_goal(problem.z[-1]), self._per_step(problem.start)
         steps = home_in(self._map, seen, problem.goal.flatten(), scheduled, problem.free, self._config.homing_rate)
+        return self._known(steps, problem)
+
+    def go_to(self, problem: PlanningProblem, positions: Tensor) -> Found:
+        """The plan that leads the delta channels to positions (dim,), by a share of the way in every step."""
+        scheduled = self._per_step(problem.start)
+        way, moves = positions - problem.positions, scheduled * self._std + self._mean
+        steps = (shares(way, moves, problem.free, self._config.homing_rate) - self._mean) / self._std
+        kept = ~problem.free[:, None] | ~self._is_delta
+        return self._known(torch.where(kept, scheduled, steps), problem)
+
+    def _known(self, steps: Tensor, problem: PlanningProblem) -> Found:
+        """The plan of z-scored actions (T * block, dim) that need no search."""
         bounded = steps.reshape_as(problem.start).clamp(self._low, self._high)[None, None]
         imagine = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0))
         cost = total(self._residuals(problem, imagine)(bounded))[0, 0]

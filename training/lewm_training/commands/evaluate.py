@@ -50,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="direct, push and pick_place: cube_moved, cube_taken, lights_halved or camera_shifted",
     )
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="direct: do not tell what the random policy, doing nothing and the expert make of the same goals",
+    )
     add_device(parser)
 
 
@@ -69,5 +74,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     timing = Timing(options.replan_steps, options.delay_steps)
     demonstrations = EpisodeDataset.open(options.subgoals) if options.subgoals else None
     return evaluate_direct(
-        checkpoint, options.task, options.episodes, options.seed, config, timing, options.interfere, demonstrations
+        checkpoint,
+        options.task,
+        options.episodes,
+        options.seed,
+        config,
+        timing,
+        options.interfere,
+        demonstrations,
+        compared=not options.alone,
     )

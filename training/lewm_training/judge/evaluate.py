@@ -29,14 +29,17 @@ SURPRISE_THRESHOLD, SETTLED_STEPS = 5.0, 10
 
 @dataclass
 class Outcome:
-    """What became of one problem: `final` and, on the way, `closest`; None where nothing was tried without a plan."""
+    """What became of one problem: `final` and, on the way, `closest`; None where nothing was tried without a plan.
+
+    `largest_surprise` is in standard deviations above what validation data let expect; None where none was judged.
+    """
 
     start: Score
     final: Score | None = None
     closest: float | None = None
     plan_latency_s: list[float] = field(default_factory=list)
     cost_variation: float | None = None
-    surprised: bool = False
+    largest_surprise: float | None = None
 
     @property
     def solved(self) -> bool:
@@ -94,6 +97,7 @@ def evaluate_direct(
     timing: Timing | None = None,
     interference: str = "",
     demonstrations: EpisodeDataset | None = None,
+    compared: bool = True,
 ) -> dict[str, Any]:
     """Close the loop without ROS: the same planner, in an environment that waits for it.
 
@@ -107,6 +111,7 @@ def evaluate_direct(
         timing: when plans are made, and how late they come into force.
         interference: what comes between; see `environment_for`.
         demonstrations: where goals on the way are found; None: the problem's own goals are the only ones.
+        compared: whether to tell also what others make of the same problems, see `compare`.
 
     Returns:
         the report that `lewm eval` writes.
@@ -121,7 +126,8 @@ def evaluate_direct(
         problems = islice(environment.problems(seed), episodes)
         for number, problem in enumerate(bar := tqdm(problems, desc=f"evaluate {task}", unit="goal", total=episodes)):
             outcomes.append(_pursue(checkpoint, planner, environment, problem, timing, finder))
-            others.append(_compare(environment, problem, seed, number))
+            if compared:
+                others.append(_compare(environment, problem, seed, number))
             bar.set_postfix(solved=sum(outcome.solved for outcome in outcomes))
     finally:
         environment.close()
@@ -135,7 +141,8 @@ def evaluate_direct(
         "actor": planner.actor,
         "interference": interference,
         "subgoals": finder is not None,
-        "surprised_episodes": sum(outcome.surprised for outcome in outcomes),
+        "surprised_episodes": sum((outcome.largest_surprise or 0.0) > SURPRISE_THRESHOLD for outcome in outcomes),
+        "largest_surprise": quantiles([o.largest_surprise for o in outcomes if o.largest_surprise is not None]),
         **asdict(timing),
         "checkpoint": checkpoint.identity,
         "seed": seed,
@@ -174,7 +181,7 @@ def summarise(environment: Environment, outcomes: Sequence[Outcome], others: Seq
         "stages": _count_stages(outcomes),
         "random_success_rate": _rate(floor),
         "do_nothing_success_rate": _rate([other.nothing for other in others]),
-        "expert_success_rate": _rate(experts) if experts else None,
+        "expert_success_rate": _rate(experts),
         "without_plan": len(outcomes) - len(finals),
         "unit": unit,
         f"start_distance_{unit}": quantiles([outcome.start.value for outcome in outcomes]),
@@ -183,7 +190,7 @@ def summarise(environment: Environment, outcomes: Sequence[Outcome], others: Seq
         "plan_latency_s": {f"p{round(100 * q)}": quantile(latencies, q) for q in (0.5, 0.95)},
         "plan_rate_hz": len(latencies) / sum(latencies) if latencies else 0.0,
         f"lost_{unit}": quantiles([o.final.value - o.closest for o in outcomes if o.final and o.closest is not None]),
-        f"final_distances_{unit}": [round(value, 4) for value in finals],
+        "by_episode": [_figures(outcome) for outcome in outcomes],
     }
 
 
@@ -234,7 +241,8 @@ def _pursue(
             observation = check_observation(environment, environment.observe())
             error = planner.observe(now_ns, checkpoint.encode(observation))
             if error is not None and checkpoint.error is not None and step >= SETTLED_STEPS:
-                outcome.surprised |= checkpoint.error.surprise(*error) > SURPRISE_THRESHOLD
+                surprise = checkpoint.error.surprise(*error)
+                outcome.largest_surprise = max(surprise, outcome.largest_surprise or surprise)
             if plans:
                 free_ns, goal = now_ns + timing.delay_steps * control_ns, planner.pursue(now_ns, goals)
                 planner.adopt(planner.decide(now_ns, goal, positions_of(environment, observation), free_ns))
@@ -248,6 +256,14 @@ def _pursue(
     return outcome
 
 
+def _figures(outcome: Outcome) -> dict[str, Any]:
+    """Of one problem."""
+    figures = {"start": outcome.start.value, "final": outcome.final and outcome.final.value}
+    figures |= {"closest": outcome.closest, "largest_surprise": outcome.largest_surprise}
+    rounded = {name: None if value is None else round(value, 4) for name, value in figures.items()}
+    return {"solved": outcome.solved, **rounded, **(outcome.final.stages if outcome.final else {})}
+
+
 def _count_stages(outcomes: Sequence[Outcome]) -> dict[str, int]:
     """How many problems got to each stage."""
     counts: dict[str, int] = {}
@@ -257,8 +273,8 @@ def _count_stages(outcomes: Sequence[Outcome]) -> dict[str, int]:
     return counts
 
 
-def _rate(outcomes: Sequence[Outcome]) -> float:
-    return sum(outcome.solved for outcome in outcomes) / len(outcomes)
+def _rate(outcomes: Sequence[Outcome]) -> float | None:
+    return sum(outcome.solved for outcome in outcomes) / len(outcomes) if outcomes else None
 
 
 def _compare(environment: Environment, problem: Problem, seed: int, number: int) -> Compared:
