@@ -17,8 +17,9 @@ from ros_processes import SMALL_SEARCH, TIMEOUT_S, Probe, Processes, node_comman
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, Int32
 
-from lewm_ros.config import PolicyConfig
+from lewm_ros.config import FamiliarityConfig, PolicyConfig
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lewm_ros.model.familiarity import Familiarity
 from lewm_ros.model.policy import make_policy
 from lewm_ros.nodes.conversions import ns_to_stamp, rgb_to_image
 from lewm_ros.nodes.qos import LATCHED
@@ -39,6 +40,22 @@ def probe() -> Iterator[Probe]:
     yield probe
     processes.interrupt()
     probe.close()
+
+
+def test_a_goal_unlike_those_of_demonstrations_is_refused(probe: Probe, tmp_path: Path) -> None:
+    model, familiarity = random_model(), Familiarity(FamiliarityConfig(), 16)
+    familiarity.mean.fill_(1e3)  # where no view's embedding lies
+    path = save_checkpoint(Checkpoint(model, joint_delta_space(), familiarity=familiarity), tmp_path / "particular")
+    shared = {"checkpoint": path, "device": "cpu", "use_sim_time": True}
+    probe.processes.start(node_command("sim_node", image_size=32, seed=3))
+    probe.processes.start(node_command("encoder_node", **shared))
+    probe.processes.start(node_command("planner_node", **shared, **SMALL_SEARCH))
+    embeddings = probe.listen(Image, "embedding")
+    probe.wait(lambda: embeddings, "a view")
+    probe.wait(lambda: probe.call("encoder_node/set_goal_from_current").success, "the view as a goal")
+    reason = "the goal looks unlike those of the demonstrations"
+    probe.wait(lambda: reason in probe.messages().get("planner_node", ""), "the reason why this goal is refused")
+    assert not probe.enable().success
 
 
 def goals_of(message: Image) -> NDArray[np.float32]:

@@ -287,8 +287,8 @@ def test_who_got_lost_near_the_goal_goes_back_to_where_it_was_nearest_and_stays(
         loop.observe(number * DT_NS, torch.full((1, 7), distance))
         return loop.decide(number * DT_NS, aim, base + position)
 
-    # Homing at costs (squared distances) of .64 and .36; then it is seen three times at 2.25 or more, the last time 0.1 s
-    # after the first: it goes back to the second place, a tenth of the way left in every step.
+    # Homing at costs (squared distances) of .64 and .36; then it is seen three times at 2.25 or more, the last time
+    # 0.1 s after the first: it goes back to the second place, a tenth of the way left in every step.
     for number, (distance, position) in enumerate([(0.8, 0.1), (0.6, 0.2), (1.5, 0.3), (1.6, 0.4)]):
         assert decide(number, distance, position).iterations == (0 if distance < 1.0 else 8)
     back = decide(4, 1.7, 0.7)

@@ -16,6 +16,7 @@ from lewm_ros.config.mapping import (
 )
 from lewm_ros.config.model import (
     EncoderConfig,
+    FamiliarityConfig,
     GapConfig,
     ModelConfig,
     PolicyConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "ConfigError",
     "CropConfig",
     "EncoderConfig",
+    "FamiliarityConfig",
     "GapConfig",
     "InputsConfig",
     "Meaning",

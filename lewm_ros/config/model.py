@@ -139,6 +139,20 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
+class FamiliarityConfig:
+    """What says whether a goal looks like those of demonstrations.
+
+    The share `shrinkage` of the covariance's entries off its diagonal is taken away: from few goals they are too large.
+    """
+
+    shrinkage: float = 0.03
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        require(0.0 <= self.shrinkage <= 1.0, "shrinkage", "from 0 to 1")
+
+
+@dataclass(frozen=True)
 class GapConfig:
     """The MLP that guesses how many blocks lie between two embeddings."""
 

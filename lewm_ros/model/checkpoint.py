@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lewm_ros.config import (
     ConfigError,
+    FamiliarityConfig,
     GapConfig,
     ModelConfig,
     PolicyConfig,
@@ -25,6 +26,7 @@ from lewm_ros.config import (
     from_mapping,
     to_mapping,
 )
+from lewm_ros.model.familiarity import Familiarity
 from lewm_ros.model.format_1 import to_format_2
 from lewm_ros.model.gap import FrameGap
 from lewm_ros.model.inputs import observation_inputs
@@ -43,7 +45,7 @@ KNOWN = f"{', '.join(SHIPPED)} or the path of NAME.json"
 
 FORMAT = 2
 
-HEADS = {"proposal": ProposalConfig, "gap": GapConfig, "policy": PolicyConfig}
+HEADS = {"proposal": ProposalConfig, "gap": GapConfig, "policy": PolicyConfig, "familiarity": FamiliarityConfig}
 """What may stand beside the model, its weights under this name and a dot."""
 
 
@@ -93,6 +95,7 @@ class Checkpoint:
     proposal: Proposal | None = None
     gap: FrameGap | None = None
     policy: Policy | None = None
+    familiarity: Familiarity | None = None
     error: ErrorSpread | None = None
     name: str = "unnamed"
     identity: str = ""
@@ -252,9 +255,19 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
     proposal = Proposal(heads["proposal"], goal_dim, action_space) if heads["proposal"] else None
     gap = FrameGap(heads["gap"], goal_dim) if heads["gap"] else None
     policy = make_policy(heads["policy"], model, action_space) if heads["policy"] else None
+    familiarity = Familiarity(heads["familiarity"], goal_dim) if heads["familiarity"] else None
     identity = f"{target.stem}-{digest[:12]}"
     checkpoint = Checkpoint(
-        model, action_space, proposal, gap, policy, error, target.stem, identity, content.get("provenance", {})
+        model,
+        action_space,
+        proposal,
+        gap,
+        policy,
+        familiarity,
+        error,
+        target.stem,
+        identity,
+        content.get("provenance", {}),
     )
     try:
         _load_weights(checkpoint, load_file(weights))
@@ -262,12 +275,12 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         raise CheckpointError(
             f"checkpoint {path}: the weights do not fit the configuration: {str(error).splitlines()[0]}"
         ) from None
-    for network in filter(None, (model, proposal, gap, policy)):
+    for network in filter(None, (model, proposal, gap, policy, familiarity)):
         network.to(device).eval()
     return checkpoint
 
 
-def _heads(checkpoint: Checkpoint) -> dict[str, Proposal | FrameGap | Policy | None]:
+def _heads(checkpoint: Checkpoint) -> dict[str, Proposal | FrameGap | Policy | Familiarity | None]:
     return {name: getattr(checkpoint, name) for name in HEADS}
 
 

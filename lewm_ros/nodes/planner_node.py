@@ -87,6 +87,7 @@ class PlannerNode(ManagedNode):
             self._joint_names,
             self._guard,
             settings.max_input_age_s,
+            settings.max_goal_strangeness,
             settings.frozen_frames(),
             self._trace,
             self._on_embedding,

@@ -57,7 +57,7 @@ class Map(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """Where the robot was nearest to a goal: the cost of being there, and the positions (dim,) as `decide` gets them."""
+    """Where the robot was nearest to a goal: the cost of being there, and the positions (dim,)."""
 
     cost: float
     positions: Array

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lewm_ros.planning.action_timeline import ActionTimeline
+from lewm_ros.planning.escape import Escape
 from lewm_ros.planning.goal_sequence import GoalSequence, require_step_count
 from lewm_ros.planning.homing import WayBack
 from lewm_ros.planning.search import Found, Plannable, PlanningProblem, Search
@@ -93,6 +94,8 @@ class RecedingHorizonPlanner:
         may_end_early = config.agreement_std > 0.0 or config.deadline_ms < PlannerConfig.deadline_ms
         self._capturable = not may_end_early and config.solver != "gradient"
         self._way_back = WayBack(config.lost_s)
+        moving = self.action_space.places("delta", "velocity")
+        self._escape = Escape(config, np.isin(np.arange(self.action_space.dim), moving), self._generator)
         self._captured: dict[tuple[int, bool], StaticCall[PlanningProblem, Found]] = {}
         self.reset()
 
@@ -154,6 +157,7 @@ class RecedingHorizonPlanner:
         self._decided: History | None = None
         self._homing = False
         self._way_back.forget()
+        self._escape.forget()
 
     @torch.no_grad()
     def observe(self, stamp_ns: int, state: Tensor) -> PredictionError | None:
@@ -173,7 +177,7 @@ class RecedingHorizonPlanner:
         state = state.to(self.device, torch.float32, copy=True)
         oldest_ns = stamp_ns - self._history * self._block_ns - self.control_ns
         self._states = {stamp: z for stamp, z in self._states.items() if oldest_ns <= stamp < stamp_ns}
-        self.timeline.forget_before(oldest_ns - self._block_ns)
+        self.timeline.forget_before(min(oldest_ns - self._block_ns, stamp_ns - self._escape.watched_ns))
         before_ns = self._frame_near(stamp_ns - self._block_ns)
         self._states[stamp_ns] = state
         if before_ns is None:
@@ -237,7 +241,7 @@ class RecedingHorizonPlanner:
         history, problem = self._problem(stamp_ns, goal, positions, free_ns)
         searches = False
         if self._search.actor == POLICY:
-            found = self._search.act(problem)
+            found = self._search.act(problem, self._see_standstill(stamp_ns, goal))
         elif (place := self._see_distance(problem, stamp_ns, positions)) is not None:
             found = self._search.go_to(problem, self._positions(place))
         elif self._homing:
@@ -327,6 +331,13 @@ class RecedingHorizonPlanner:
         known = np.zeros(self.action_space.dim)
         known[deltas] = positions[deltas]
         return self._tensor(known)
+
+    def _see_standstill(self, stamp_ns: int, goal: Tensor) -> Tensor | None:
+        """How far aside of its medians the policy is to act (dim,), to get out of a standstill; None: not at all."""
+        watched_ns = self._escape.watched_ns
+        executed = self.timeline.read(stamp_ns - watched_ns, round(watched_ns / self.control_ns))
+        scored = (executed - np.array(self.action_space.mean)) / np.array(self.action_space.std)
+        return self._escape.saw(stamp_ns, scored, float(self.steps_left(stamp_ns, goal.unsqueeze(0))))
 
     def _see_distance(self, problem: PlanningProblem, stamp_ns: int, positions: Array | None) -> Array | None:
         """See whether to home in: once near the goal, until the robot is twice as far from it.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lewm_ros.planning.costs import Candidates, WeightedDistances, compose
+from lewm_ros.planning.escape import laplace
 from lewm_ros.planning.homing import Map, home_in, shares
 from lewm_ros.planning.solver import Deadline, Residuals, SearchSpace, total
 from lewm_ros.planning.solvers import SEARCH, PlannerConfig, actor_of, make_solver
@@ -183,7 +184,9 @@ class Search:
         residuals = self._residuals(problem, imagine)
         starts = self._continued(problem)[None, None]  # (1, 1, T, A)
         if self._policy is not None and deadline.allows_step():
-            drawn = self._demonstrate(problem, imagine, self._config.policy_samples, generator)
+            drawn = self._demonstrate(
+                problem, imagine, self._config.policy_samples, lambda: self._around_median(generator)
+            )
             starts = torch.cat([starts, drawn.unsqueeze(0)], dim=1)
         elif self._proposal is not None and deadline.allows_step():
             starts = torch.cat([starts, self._propose(problem, imagine).unsqueeze(0)], dim=1)
@@ -246,33 +249,41 @@ class Search:
         cost = total(self._residuals(problem, imagine)(bounded))[0, 0]
         return Found(self._feasible(bounded, problem)[0][0, 0], cost, bounded[0, :0], 0)
 
-    def act(self, problem: PlanningProblem) -> Found:
-        """What the policy does, and would do on what the model predicts to follow."""
+    def act(self, problem: PlanningProblem, aside: Tensor | None = None) -> Found:
+        """What the policy does, and would do on what the model predicts to follow.
+
+        With `aside` (dim,), it is so many mean absolute deviations aside of the policy's medians.
+        """
         imagine = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0))
-        plan = self._demonstrate(problem, imagine, 1)[None]  # (1, 1, T, A)
+        draw = None if aside is None else lambda: aside.repeat(self._block).expand(1, -1)
+        plan = self._demonstrate(problem, imagine, 1, draw)[None]  # (1, 1, T, A)
         cost = total(self._residuals(problem, imagine)(plan))[0, 0]
         return Found(self._feasible(plan, problem)[0][0, 0], cost, plan[0, :0], 0)
 
     def _demonstrate(
-        self, problem: PlanningProblem, imagine: Continuation, samples: int, generator: torch.Generator | None = None
+        self, problem: PlanningProblem, imagine: Continuation, samples: int, draw: Callable[[], Tensor] | None = None
     ) -> Tensor:
-        """Plans (P, T, A) of the policy, followed through the model: the likeliest first, the others drawn."""
+        """Plans (P, T, A) of the policy, followed through the model.
+
+        `draw` says for every block how many mean absolute deviations (P, A) aside of the medians they are; None: none.
+        """
         goals, blocks = problem.goal.flatten().expand(samples, -1), []
 
         def choose(step: int, z: Tensor) -> Tensor:
             guess = self._policy(z[0].flatten(1).float(), goals)
-            chosen = guess.blocks
-            if samples > 1:
-                chance = torch.rand(chosen.shape, generator=generator, device=chosen.device) - 0.5
-                drawn = -chance.sign() * torch.log1p(-2.0 * chance.abs().clamp_max(0.499999))  # of Laplace, scale 1
-                drawn[0] = 0.0
-                chosen = chosen + guess.scales * drawn
+            chosen = guess.blocks if draw is None else guess.blocks + guess.scales * draw()
             blocks.append(chosen.clamp(self._low, self._high))
             free = problem.free[step * self._block : (step + 1) * self._block].repeat_interleave(self._dim)
             return torch.where(free, blocks[-1], problem.start[step]).unsqueeze(0)
 
         imagine.follow(choose, samples, len(problem.start))
         return torch.stack(blocks, dim=1)
+
+    def _around_median(self, generator: torch.Generator) -> Tensor:
+        """Draws (P, A) of the policy's distribution around its medians; the first is the median."""
+        drawn = laplace((self._config.policy_samples, self._block * self._dim), generator)
+        drawn[0] = 0.0
+        return drawn
 
     def _residuals(self, problem: PlanningProblem, imagine: Continuation) -> Residuals:
         """What plans (B, S, T, A) leave to be wished for (B, S, R)."""

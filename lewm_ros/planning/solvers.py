@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lewm_ros.config import setting
 from lewm_ros.planning.costs import CostSettings
+from lewm_ros.planning.escape import EscapeSettings
 from lewm_ros.planning.gauss_newton import GaussNewton
 from lewm_ros.planning.goal_sequence import GoalSettings
 from lewm_ros.planning.gradient import Gradient, GradientSettings
@@ -41,7 +42,14 @@ class ActorSettings:
 
 @dataclass(frozen=True)
 class PlannerConfig(
-    ActorSettings, CostSettings, GoalSettings, HomingSettings, GradientSettings, MPPISettings, ICEMSettings
+    ActorSettings,
+    EscapeSettings,
+    CostSettings,
+    GoalSettings,
+    HomingSettings,
+    GradientSettings,
+    MPPISettings,
+    ICEMSettings,
 ):
     """The search in latent space. One plan covers `horizon` blocks beyond the one that is being executed.
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState, TimeReference
@@ -41,6 +42,7 @@ class PlannerInputs:
         joint_names: of the joints that are listened to.
         guard: judges joint positions.
         max_age_s: oldest usable embedding and joint states.
+        max_goal_strangeness: above it a goal is refused, if the checkpoint knows what goals look like; 0: never.
         frozen_frames: see `FrozenWatch`.
         trace: is told when frames were received and encoded.
         on_embedding: called with stamp and embedding (K, D) of every view; None for an embedding that is unsound.
@@ -57,6 +59,7 @@ class PlannerInputs:
         joint_names: Sequence[str],
         guard: JointGuard,
         max_age_s: Callable[[], float],
+        max_goal_strangeness: Callable[[], float],
         frozen_frames: int,
         trace: LatencyTrace,
         on_embedding: Callable[[int, Embedding | None], None],
@@ -70,7 +73,7 @@ class PlannerInputs:
         called = [f"camera {name}" for name in cameras] if len(cameras) > 1 else ["the camera"]
         self._frozen = [FrozenWatch(frozen_frames, camera=name) for name in called]
         self._tokens_per_frame = checkpoint.model.config.tokens_per_frame
-        self._clock = node.get_clock()
+        self._clock, self._max_goal_strangeness = node.get_clock(), max_goal_strangeness
         self._joint_names, model = joint_names, checkpoint.model
         self._size = model.tokens, model.config.embedding_dim
         self._goal_size = len(model.goal_tokens), model.config.embedding_dim
@@ -142,7 +145,23 @@ class PlannerInputs:
         goals = image_to_goals(message, *self._goal_size)
         if len(goals) > 1:
             require_step_count(self._checkpoint.policy is not None or self._checkpoint.gap is not None)
+        self._require_familiar(goals)
         return goals
+
+    @torch.inference_mode()
+    def _require_familiar(self, goals: Embedding) -> None:
+        """Raise ValueError if one of the goals looks unlike those of the demonstrations."""
+        most, familiarity = self._max_goal_strangeness(), self._checkpoint.familiarity
+        if not most or familiarity is None:
+            return
+        strangeness = familiarity(torch.from_numpy(goals).flatten(1).to(self._checkpoint.device))
+        strangest = int(strangeness.argmax())
+        if strangeness[strangest] > most:
+            which = f"goal {strangest + 1} of {len(goals)}" if len(goals) > 1 else "the goal"
+            raise ValueError(
+                f"{which} looks unlike those of the demonstrations (strangeness {strangeness[strangest]:.1f}, at most "
+                f"{most:g}): is the object in the image, and the camera where it was?"
+            )
 
     def _on_joints(self, message: JointState) -> None:
         names = self._joint_names

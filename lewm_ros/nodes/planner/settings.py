@@ -118,6 +118,15 @@ class PlannerSettings:
             high=10_000,
         )
 
+        self.max_goal_strangeness = declare(
+            "max_goal_strangeness",
+            1.5,
+            "a goal so many times as far from the demonstrations' as these from one another is refused; 0: never",
+            low=0.0,
+            high=1e6,
+            live=True,
+        )
+
         self.on_surprise = declare(
             "on_surprise",
             "warn",

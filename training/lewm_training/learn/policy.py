@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from lewm_ros.config import PolicyTrainConfig, to_mapping
+from lewm_ros.config import FamiliarityConfig, PolicyTrainConfig, to_mapping
 from lewm_ros.model.checkpoint import Checkpoint
+from lewm_ros.model.familiarity import Familiarity, enough_to_learn_from
 from lewm_ros.model.policy import Policy, make_policy
 from lewm_training.data import EpisodeDataset
 from lewm_training.data.hindsight import HindsightGoals
@@ -30,8 +31,9 @@ def train_policy(
     """Regress, on a frame and a later one of the same episode, what was done next and how long the way was.
 
     Returns:
-        the checkpoint with the policy, and figures on held-out episodes: of every channel the share of its mean
-        absolute deviation that is explained, None where nothing varies, and the mean error of the steps left.
+        the checkpoint with the policy, and with what tells strange goals if there are enough demonstrations; and
+        figures on held-out episodes: of every channel the share of its mean absolute deviation that is explained, None
+        where nothing varies, and the mean error of the steps left.
 
     Raises:
         ConfigError, DatasetError: frames, vectors or actions do not fit the model, or there are too few episodes.
@@ -59,6 +61,7 @@ def train_policy(
         loss.backward()
         optimizer.step()
         schedule.step()
+    familiarity = _familiarity(checkpoint, frames, train, held_out)
     metrics = _measure(policy.eval(), frames.draw(rng, held_out_rows, VALIDATION_FRAMES), checkpoint)
     provenance = checkpoint.provenance | {
         "policy": {
@@ -69,7 +72,20 @@ def train_policy(
             "metrics": metrics,
         }
     }
-    return dataclasses.replace(checkpoint, policy=policy, provenance=provenance), metrics
+    taught = dataclasses.replace(checkpoint, policy=policy, familiarity=familiarity, provenance=provenance)
+    return taught, metrics | {"knows_strange_goals": familiarity is not None}
+
+
+def _familiarity(
+    checkpoint: Checkpoint, frames: Demonstrations, train: NDArray[np.int64], held_out: NDArray[np.int64]
+) -> Familiarity | None:
+    """What tells strange goals, from the last frames of demonstrations; None if there are too few of them."""
+    goal_dim = len(checkpoint.goal_tokens) * checkpoint.state_shape[1]
+    if not enough_to_learn_from(len(train), goal_dim):
+        return None
+    familiarity = Familiarity(FamiliarityConfig(), goal_dim)
+    familiarity.learn(frames.last_goals(train), frames.last_goals(held_out))
+    return familiarity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,13 +133,19 @@ class Demonstrations:
         starts = rng.choice(rows, count)
         goals = self._rows[self.at(self._goals.draw(rng, starts))]
         blocks = self._space.normalise(self._dataset.read_actions(starts, 1, self._space.action_block)[:, 0])
-        goal = self.states[self.at(goals)].unflatten(1, (-1, self._width))[:, self._goal_tokens].flatten(1)
         return Lesson(
             self.states[self.at(starts)],
-            goal,
+            self._as_goals(goals),
             torch.from_numpy(blocks.astype(np.float32)),
             torch.from_numpy((goals - starts).astype(np.float32)),
         )
+
+    def last_goals(self, episodes: NDArray[np.int64]) -> Tensor:
+        """The last frames of episodes, as goals (N, Kg * D)."""
+        return self._as_goals(np.array([self._dataset.rows(episode).stop - 1 for episode in episodes]))
+
+    def _as_goals(self, rows: NDArray[np.int64]) -> Tensor:
+        return self.states[self.at(rows)].unflatten(1, (-1, self._width))[:, self._goal_tokens].flatten(1)
 
 
 @torch.inference_mode()
