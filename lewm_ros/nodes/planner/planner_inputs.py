@@ -145,22 +145,20 @@ class PlannerInputs:
         goals = image_to_goals(message, *self._goal_size)
         if len(goals) > 1:
             require_step_count(self._checkpoint.policy is not None or self._checkpoint.gap is not None)
-        self._require_familiar(goals)
+        self._require_familiar(goals[-1])
         return goals
 
     @torch.inference_mode()
-    def _require_familiar(self, goals: Embedding) -> None:
-        """Raise ValueError if one of the goals looks unlike those of the demonstrations."""
+    def _require_familiar(self, goal: Embedding) -> None:
+        """Raise ValueError if a goal (Kg, D), with which demonstrations might end, looks unlike their ends."""
         most, familiarity = self._max_goal_strangeness(), self._checkpoint.familiarity
         if not most or familiarity is None:
             return
-        strangeness = familiarity(torch.from_numpy(goals).flatten(1).to(self._checkpoint.device))
-        strangest = int(strangeness.argmax())
-        if strangeness[strangest] > most:
-            which = f"goal {strangest + 1} of {len(goals)}" if len(goals) > 1 else "the goal"
+        strangeness = float(familiarity(torch.from_numpy(goal).flatten().to(self._checkpoint.device)))
+        if strangeness > most:
             raise ValueError(
-                f"{which} looks unlike those of the demonstrations (strangeness {strangeness[strangest]:.1f}, at most "
-                f"{most:g}): is the object in the image, and the camera where it was?"
+                f"the goal looks unlike those of the demonstrations (strangeness {strangeness:.1f}, at most {most:g}): "
+                "is the object in the image, and the camera where it was?"
             )
 
     def _on_joints(self, message: JointState) -> None:
