@@ -32,11 +32,14 @@ class Replayed:
     def __call__(self, plans: Tensor) -> Tensor:
         return self._imagine(plans)
 
-    def follow(self, choose: Callable[[int, Tensor], Tensor], samples: int, steps: int) -> None:
-        z, chosen = self._z[:, -1:].expand(-1, samples, -1, -1), []
+    def follow(
+        self, choose: Callable[[int, Tensor], Tensor], samples: int, steps: int, to_end: bool = False
+    ) -> list[Tensor]:
+        states, chosen = [self._z[:, -1:].expand(-1, samples, -1, -1)], []
         for step in range(steps):
-            chosen.append(choose(step, z))
-            z = self(torch.stack(chosen, dim=2))[:, :, -1]
+            chosen.append(choose(step, states[-1]))
+            states.append(self(torch.stack(chosen, dim=2))[:, :, -1])
+        return states[1:] if to_end else states[1:-1]
 
 
 class Walk:

@@ -138,10 +138,11 @@ class Walk:
         moves = plans.unflatten(-1, (5, 7)).mean(-2).cumsum(2)  # (1, S, T, 7)
         return (self.z[:, None] + moves)[..., None, :]
 
-    def follow(self, choose: Any, samples: int, steps: int) -> None:
-        z = self.z.unsqueeze(1).expand(-1, samples, -1, -1)
+    def follow(self, choose: Any, samples: int, steps: int, to_end: bool = False) -> list[torch.Tensor]:
+        states = [self.z.unsqueeze(1).expand(-1, samples, -1, -1)]
         for step in range(steps):
-            z = z + choose(step, z).unflatten(-1, (5, 7)).mean(-2)[..., None, :]
+            states.append(states[-1] + choose(step, states[-1]).unflatten(-1, (5, 7)).mean(-2)[..., None, :])
+        return states[1:] if to_end else states[1:-1]
 
 
 def towards(z: torch.Tensor, goal: torch.Tensor) -> Guess:
@@ -174,6 +175,23 @@ def test_what_is_committed_is_done_before_the_policys_own() -> None:
     actions = loop.decide(0, torch.full((1, 7), 0.8), free_ns=2 * CONTROL_NS).actions
     np.testing.assert_allclose(actions[:2], under_way, atol=1e-7)
     np.testing.assert_allclose(actions[2:5], 0.4 * 0.015, rtol=1e-5)
+
+
+def test_a_policy_that_stands_still_away_from_the_goal_does_something_else() -> None:
+    def undecided(z: torch.Tensor, goal: torch.Tensor) -> Guess:
+        blocks = torch.zeros(len(z), 35)
+        return Guess(blocks, torch.full_like(blocks, 0.5), torch.full((len(z),), 80.0))
+
+    loop = RecedingHorizonPlanner(
+        ToyCheckpoint(Walk(), SPACE, policy=undecided),
+        PlannerConfig(horizon=3, precision="fp32", stuck_s=0.2, escape_s=0.1),
+    )
+    moved = []
+    for now_ns in range(0, 8 * CONTROL_NS, CONTROL_NS):
+        loop.observe(now_ns, torch.zeros(1, 7))
+        loop.adopt(loop.decide(now_ns, torch.full((1, 7), 0.8)))
+        moved.append(bool(np.abs(loop.timeline.read(now_ns, 1)).max() > 1e-4))
+    assert moved == [False] * 4 + [True] * 2 + [False] * 2  # it is watched for four steps, and helped for two
 
 
 def test_a_search_that_begins_with_the_policy_is_no_worse_than_it() -> None:

@@ -83,7 +83,10 @@ def test_blocks_chosen_one_after_another_see_the_states_that_they_lead_to(known:
         return plans[:, :, step]
 
     with torch.no_grad():
-        imagine.follow(choose, samples=4, steps=5)
+        states = imagine.follow(choose, samples=4, steps=5)
+        to_end = imagine.follow(lambda step, _: plans[:, :, step], samples=4, steps=5, to_end=True)
         after = imagine(plans)
     torch.testing.assert_close(seen[0], z[:, None, -1].expand(2, 4, 1, 16))
     torch.testing.assert_close(torch.stack(seen[1:], dim=2), after[:, :, :-1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.stack(states, dim=2), after[:, :, :-1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.stack(to_end, dim=2), after, atol=1e-5, rtol=1e-4)

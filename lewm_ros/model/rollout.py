@@ -160,13 +160,19 @@ class Imagination:
             return self._imagine(plans)
         return torch.cat([self._imagine(some) for some in plans.split(group, dim=1)], dim=1)
 
-    def follow(self, choose: Callable[[int, Tensor], Tensor], samples: int, steps: int) -> None:
+    def follow(
+        self, choose: Callable[[int, Tensor], Tensor], samples: int, steps: int, to_end: bool = False
+    ) -> list[Tensor]:
         """Let every block be chosen by the state before it.
 
         Args:
             choose: from the block's number and the states (B, S, K, D) before it to the z-scored blocks (B, S, A).
             samples: S.
-            steps: T; what follows the last block is not computed.
+            steps: T.
+            to_end: whether to compute what follows the last block, too.
+
+        Returns:
+            the states (B, S, K, D) after each block, after the last one only `to_end`.
         """
         chosen: list[list[Tensor]] = []
 
@@ -174,8 +180,10 @@ class Imagination:
             chosen.append(self._rollout.modulate(choose(step, z).unsqueeze(0)))
             return [torch.cat(layer, dim=1) for layer in zip(*chosen, strict=True)]
 
-        before = self._roll(modulate, samples, steps - 1)
-        choose(steps - 1, before[-1])
+        states = self._roll(modulate, samples, steps if to_end else steps - 1)
+        if not to_end:
+            choose(steps - 1, states[-1])
+        return states[1:]
 
     def _imagine(self, plans: Tensor) -> Tensor:
         _, samples, steps, _ = plans.shape

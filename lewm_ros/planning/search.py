@@ -29,8 +29,13 @@ class Continuation(Protocol):
         """Plans (B, S, T, A) -> the states (B, S, T, K, D) that they lead to."""
         ...
 
-    def follow(self, choose: Callable[[int, Tensor], Tensor], samples: int, steps: int) -> None:
-        """Ask for every block: `choose` gets its number and the states (B, S, K, D) before, and gives it (B, S, A)."""
+    def follow(
+        self, choose: Callable[[int, Tensor], Tensor], samples: int, steps: int, to_end: bool = False
+    ) -> list[Tensor]:
+        """Ask for every block: `choose` gets its number and the states (B, S, K, D) before, and gives it (B, S, A).
+
+        Returns the states (B, S, K, D) after each block, after the last one only `to_end`.
+        """
         ...
 
 
@@ -184,7 +189,7 @@ class Search:
         residuals = self._residuals(problem, imagine)
         starts = self._continued(problem)[None, None]  # (1, 1, T, A)
         if self._policy is not None and deadline.allows_step():
-            drawn = self._demonstrate(
+            drawn, _ = self._demonstrate(
                 problem, imagine, self._config.policy_samples, lambda: self._around_median(generator)
             )
             starts = torch.cat([starts, drawn.unsqueeze(0)], dim=1)
@@ -256,14 +261,21 @@ class Search:
         """
         imagine = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0))
         draw = None if aside is None else lambda: aside.repeat(self._block).expand(1, -1)
-        plan = self._demonstrate(problem, imagine, 1, draw)[None]  # (1, 1, T, A)
-        cost = total(self._residuals(problem, imagine)(plan))[0, 0]
-        return Found(self._feasible(plan, problem)[0][0, 0], cost, plan[0, :0], 0)
+        plans, states = self._demonstrate(problem, imagine, 1, draw, to_end=True)
+        plan, positions = self._feasible(plans[None], problem)  # (1, 1, T, A)
+        # The states are those of the policy's own plan, before it was kept where the training data's positions are.
+        cost = total(self._judge(problem, plan, torch.stack(states, dim=2), positions))[0, 0]
+        return Found(plan[0, 0], cost, plan[0, :0], 0)
 
     def _demonstrate(
-        self, problem: PlanningProblem, imagine: Continuation, samples: int, draw: Callable[[], Tensor] | None = None
-    ) -> Tensor:
-        """Plans (P, T, A) of the policy, followed through the model.
+        self,
+        problem: PlanningProblem,
+        imagine: Continuation,
+        samples: int,
+        draw: Callable[[], Tensor] | None = None,
+        to_end: bool = False,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Plans (P, T, A) of the policy, followed through the model, and the states on the way; see `follow`.
 
         `draw` says for every block how many mean absolute deviations (P, A) aside of the medians they are; None: none.
         """
@@ -276,8 +288,8 @@ class Search:
             free = problem.free[step * self._block : (step + 1) * self._block].repeat_interleave(self._dim)
             return torch.where(free, blocks[-1], problem.start[step]).unsqueeze(0)
 
-        imagine.follow(choose, samples, len(problem.start))
-        return torch.stack(blocks, dim=1)
+        states = imagine.follow(choose, samples, len(problem.start), to_end)
+        return torch.stack(blocks, dim=1), states
 
     def _around_median(self, generator: torch.Generator) -> Tensor:
         """Draws (P, A) of the policy's distribution around its medians; the first is the median."""
@@ -287,14 +299,18 @@ class Search:
 
     def _residuals(self, problem: PlanningProblem, imagine: Continuation) -> Residuals:
         """What plans (B, S, T, A) leave to be wished for (B, S, R)."""
-        before = self._per_step(problem.past_actions)[-1] if len(problem.past_actions) else self._rest
 
         def residuals(plans: Tensor) -> Tensor:
             plans, positions = self._feasible(plans, problem)
-            reached = self._as_goal(imagine(plans))
-            return self._terms(Candidates(self._per_step(plans), before, reached, problem.goal.flatten(), positions))
+            return self._judge(problem, plans, imagine(plans), positions)
 
         return residuals
+
+    def _judge(self, problem: PlanningProblem, plans: Tensor, states: Tensor, positions: Tensor | None) -> Tensor:
+        """What plans (B, S, T, A) that lead to states (B, S, T, K, D) leave to be wished for (B, S, R)."""
+        before = self._per_step(problem.past_actions)[-1] if len(problem.past_actions) else self._rest
+        reached = self._as_goal(states)
+        return self._terms(Candidates(self._per_step(plans), before, reached, problem.goal.flatten(), positions))
 
     def follow(self, z: Tensor, past_actions: Tensor, blocks: Tensor) -> Tensor:
         """The states (T, K, D) predicted for the ends of z-scored blocks (T, A) after states (H, K, D)."""
