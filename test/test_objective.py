@@ -58,10 +58,10 @@ def test_the_first_tokens_alone_are_those_of_all_tokens(stem_channels: tuple[int
     config = small_model_config(stem_channels)
     encoder = make_encoder(replace(config, encoder=replace(config.encoder, registers=registers))).eval()
     pixels = torch.randn(2, 3, 32, 32)
-    tokens, patches = encoder.with_patches(pixels)
-    assert tokens.shape == (2, 1 + registers, 16)
+    prefix, patches = encoder.prefix_and_patches(pixels)
+    assert prefix.shape == (2, 1 + registers, 32)
     assert patches.shape == (2, 16, 32)
-    torch.testing.assert_close(encoder(pixels), tokens)
+    torch.testing.assert_close(encoder(pixels), encoder.project(prefix))
 
 
 def test_attention_by_matmul_is_attention() -> None:

@@ -102,7 +102,7 @@ def test_the_encoder_can_be_that_of_another_model(bars: Path, tmp_path: Path) ->
     trainer = toy_trainer(bars, tmp_path / "run", model=model, encoder_checkpoint=str(path))
     pixels = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
-        _, patches = source.model.encoder.with_patches(pixels)
+        _, patches = source.model.encoder.prefix_and_patches(pixels)
         expected = torch.nn.functional.layer_norm(patches, (32,))
         torch.testing.assert_close(trainer.model.encode(pixels), expected)
     assert trainer.config.model.encoder == small_model_config().encoder

@@ -60,14 +60,15 @@ class CLSEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Tokens (B, 1 + registers, D) of normalised frames (B, 3, H, W)."""
-        prefix = self._prefix(pixels)
+        return self.project(self._prefix(pixels))
+
+    def project(self, prefix: Tensor) -> Tensor:
+        """Tokens (B, P, width) of the ViT as tokens (B, P, D) of a state."""
         return self.projector(prefix.flatten(0, 1)).unflatten(0, prefix.shape[:2])
 
-    def with_patches(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """What `forward` gives, and patch tokens (B, N, width), which the state does not hold, from one pass."""
-        tokens = self.vit.forward_features(pixels)
-        prefix, patches = tokens.tensor_split([self.vit.num_prefix_tokens], dim=1)
-        return self.projector(prefix.flatten(0, 1)).unflatten(0, prefix.shape[:2]), patches
+    def prefix_and_patches(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` projects (B, P, width), and patch tokens (B, N, width), which a state does not hold."""
+        return self.vit.forward_features(pixels).tensor_split([self.vit.num_prefix_tokens], dim=1)
 
     def _prefix(self, pixels: Tensor) -> Tensor:
         """CLS token and registers (B, P, width); the last block computes only these, since no others are used."""

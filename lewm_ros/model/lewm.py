@@ -71,6 +71,11 @@ class LeWorldModel(nn.Module):
         """
         return self._encode(inputs, self.inputs)
 
+    def with_vectors(self, tokens: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Tokens (B, ., D) of the cameras and, after them, that of z-scored vectors (B, n), by name."""
+        vectors = torch.cat([inputs[vector.name] for vector in self.inputs.vectors], dim=-1)
+        return torch.cat([tokens, self.vector_encoder(vectors).unsqueeze(1).to(tokens.dtype)], dim=1)
+
     def encode_goal(self, inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
         """What a goal has of a state (B, `len(goal_tokens)`, D); see `encode`."""
         return self._encode(inputs, self.inputs.of_goal())
@@ -131,10 +136,7 @@ class LeWorldModel(nn.Module):
         frames = torch.cat([by_name[camera.name] for camera in spec.cameras])  # (C * B, 3, height, width)
         tokens = self.encoder(frames).unflatten(0, (len(spec.cameras), -1))  # (C, B, tokens, D)
         state = tokens.transpose(0, 1).flatten(1, 2)
-        if not spec.vectors:
-            return state
-        vectors = torch.cat([by_name[vector.name] for vector in spec.vectors], dim=-1)
-        return torch.cat([state, self.vector_encoder(vectors).unsqueeze(1).to(state.dtype)], dim=1)
+        return self.with_vectors(state, by_name) if spec.vectors else state
 
     @staticmethod
     def _by_name(inputs: Tensor | Mapping[str, Tensor], spec: InputSpec) -> Mapping[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lewm_training.commands.arguments import (
     positive,
 )
 
-HELP = "Read every label of a dataset from states and patch tokens, with linear and MLP probes."
+HELP = "Read every label of a dataset from states and patch tokens, with linear, MLP and attentive probes."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +50,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "dataset": str(options.dataset),
         "seed": options.seed,
         "frames": {"fit": len(split.train), "stop": len(split.validation), "test": len(split.test)},
+        "episodes": {
+            "fit": split.train_episodes.tolist(),
+            "stop": split.validation_episodes.tolist(),
+            "test": split.test_episodes.tolist(),
+        },
         "unseen_by_the_model": split.unseen,
         "figure": str(options.figure),
         "pictures": [str(path) for path in pictures],
@@ -58,7 +63,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def draw(options: argparse.Namespace, figures: dict[str, Any]) -> None:
-    """What every probe reads, as dots."""
+    """What every probe reads, as a table in colours."""
     from lewm_training.judge.figures import plot_probes
 
     options.figure.parent.mkdir(parents=True, exist_ok=True)
@@ -66,30 +71,83 @@ def draw(options: argparse.Namespace, figures: dict[str, Any]) -> None:
 
 
 def summary(figures: dict[str, Any]) -> str:
-    """The probes as a table, a line per label and input."""
+    """The probes as a table, a line per label and source."""
     return "\n".join(_lines(figures)) + "\n"
 
 
 def _lines(figures: dict[str, Any]) -> Iterator[str]:
-    frames = figures["frames"]
-    seen = (
-        "held out from its training" if figures["unseen_by_the_model"] else "not known to be held out from its training"
+    frames, seen = figures["frames"], "" if figures["unseen_by_the_model"] else "not known to be "
+    yield (
+        f"{figures['checkpoint']}: {frames['test']} frames of {len(figures['episodes']['test'])} episodes of "
+        f"{figures['dataset']}, {seen}held out from its training; {frames['fit']} to fit, {frames['stop']} to stop"
     )
-    yield f"{figures['checkpoint']}: {frames['test']} frames of {figures['dataset']}, {seen}; {frames['fit']} to fit"
+    yield "[95 % interval by episode]; untrained: a network probe of an encoder with random weights"
     yield ""
-    yield f"{'':<30}{'linear probe':<26}MLP probe"
-    yield f"{'label':<22}{'guessing':>10}{'R2':>7}{'r':>7}{'error':>9}   {'R2':>7}{'r':>7}{'error':>9}   from"
-    for label, description in figures["labels"].items():
-        head, guess = label, f"{description['guess_error']:.3g} {description['unit']}"
-        found = {(r["input"], r["probe"]): r for r in figures["probes"] if r["label"] == label}
-        for source in dict.fromkeys(source for source, _ in found):
-            cells = "   ".join(_cells(found[source, probe]) for probe in ("linear", "mlp"))
-            yield f"{head:<22}{guess:>10}{cells}   {source}"
-            head = guess = ""
+    yield (
+        f"{'label':<32}{'guessing':>10}  {'from':<24}{'linear r':>9}{'error':>7}"
+        f"  {'network R2':<20}{'r':<20}{'error':<22}{'untrained r':>11}{'error':>7}"
+    )
+    questions, numbers = [], []
+    for name, label in figures["labels"].items():
+        (questions if label["yes_or_no"] else numbers).append(name)
+    for name in numbers:
+        yield from _rows(figures, name, _number_row)
+    if questions:
+        yield ""
+        yield (
+            f"{'yes or no':<44}{'from':<24}{'logistic: AUROC':>16}{'balanced':>9}"
+            f"  {'network: AUROC':<20}{'balanced accuracy':<22}{'untrained AUROC':>15}{'balanced':>9}"
+        )
+    for name in questions:
+        yield from _rows(figures, name, _question_row)
+    if figures["missing"]:
+        yield ""
+        yield "not probed: " + "; ".join(f"{name} ({reason})" for name, reason in figures["missing"].items())
     yield ""
     yield f"figure: {figures['figure']}" + "".join(f", {path}" for path in figures["pictures"])
 
 
-def _cells(record: dict[str, Any]) -> str:
-    r2, r = (f"{record[name]:>7.3f}" if record[name] is not None else f"{'-':>7}" for name in ("r2_mean", "r_mean"))
-    return f"{r2}{r}{record['error']:>9.3g}"
+Records = dict[str, dict[str, Any]]
+"""Of one label and source: its records, by probe; that of the untrained encoder's network is `untrained`."""
+
+
+def _rows(figures: dict[str, Any], label: str, row: Callable[[Records], str]) -> Iterator[str]:
+    described = figures["labels"][label]
+    head, guess = label, "" if described["yes_or_no"] else f"{described['guessing']:.3g} {described['unit']}"
+    sources: dict[str, Records] = {}
+    for record in (record for record in figures["probes"] if record["label"] == label):
+        probe = "linear" if record["probe"] == "linear" else "network"
+        if record["encoder"] == "trained":
+            sources.setdefault(record["source"], {})[probe] = record
+        elif probe == "network":
+            sources[record["source"]]["untrained"] = record
+    for source, found in sources.items():
+        yield f"{head:<32}{guess:>10}  {source:<24}{row(found)}"
+        head = guess = ""
+
+
+def _number_row(found: Records) -> str:
+    linear, network, floor = found.get("linear"), found["network"], found["untrained"]
+    cells = [f"{_cell(linear, 'r'):>9}{_cell(linear, 'error'):>7}  "]
+    cells += [f"{_cell(network, 'r2', True):<20}{_cell(network, 'r', True):<20}{_cell(network, 'error', True):<22}"]
+    return "".join([*cells, f"{_cell(floor, 'r'):>11}{_cell(floor, 'error'):>7}"])
+
+
+def _question_row(found: Records) -> str:
+    linear, network, floor = found.get("linear"), found["network"], found["untrained"]
+    accuracy = "balanced_accuracy"
+    cells = [f"{_cell(linear, 'auroc'):>16}{_cell(linear, accuracy):>9}  "]
+    cells += [f"{_cell(network, 'auroc', True):<20}{_cell(network, accuracy, True):<22}"]
+    return "".join([*cells, f"{_cell(floor, 'auroc'):>15}{_cell(floor, accuracy):>9}"])
+
+
+def _cell(record: dict[str, Any] | None, name: str, interval: bool = False) -> str:
+    figure = record[name] if record else None
+    if figure is None:
+        return "-"
+
+    def shown(value: float) -> str:
+        return f"{value:.3g}" if name == "error" else f"{value:.3f}"
+
+    low, high = figure["interval"]
+    return shown(figure["value"]) + (f" [{shown(low)}, {shown(high)}]" if interval else "")

@@ -23,10 +23,17 @@ PATCH_GRID = 6
 
 @dataclass(frozen=True)
 class Features:
-    """What the encoder gives for N rows, side by side: flat states (N, F), and patch tokens of all cameras (N, P)."""
+    """What the encoder gives for N rows.
 
-    states: NDArray[np.float32]
-    patches: NDArray[np.float32]
+    Args:
+        states: (N, K, D); None where the state is of patches.
+        cls: CLS tokens (N, width) of all cameras, side by side, before the projector; None where there are none.
+        patches: patch tokens (N, cells, width) of all cameras, averaged down to a coarse grid; in half precision.
+    """
+
+    states: NDArray[np.float32] | None
+    cls: NDArray[np.float32] | None
+    patches: NDArray[np.float16]
 
 
 @torch.inference_mode()
@@ -52,17 +59,26 @@ def embed_flat(
 
 
 @torch.inference_mode()
-def embed_with_patches(
+def embed_everything(
     model: LeWorldModel, dataset: EpisodeDataset, rows: NDArray[np.int64], batch: int = 256, progress: str = ""
 ) -> Features:
-    """Flat states and patch tokens at `rows`, in evaluation mode, of a model whose state is not of patches itself."""
-    states, patches = [], []
+    """States and all that is before them, at `rows`, in evaluation mode; otherwise as `embed`."""
+    cameras, of_patches = [camera.name for camera in model.inputs.cameras], model.config.tokens == "patches"
+    states, cls, patches = [], [], []
     for inputs in _batches(model, dataset, rows, batch, progress):
-        views = [model.encoder.with_patches(inputs[camera.name]) for camera in model.inputs.cameras]
-        state = model.encode(inputs) if model.inputs.vectors else torch.cat([tokens for tokens, _ in views], dim=1)
-        states.append(flat_states(model, state).float().cpu().numpy())
-        patches.append(torch.cat([_pool_patches(tokens) for _, tokens in views], dim=1).float().cpu().numpy())
-    return Features(np.concatenate(states), np.concatenate(patches))
+        if of_patches:
+            views = [model.encoder(inputs[name]) for name in cameras]
+        else:
+            prefixes, views = zip(*(model.encoder.prefix_and_patches(inputs[name]) for name in cameras), strict=True)
+            tokens = torch.cat([model.encoder.project(prefix) for prefix in prefixes], dim=1)
+            state = model.with_vectors(tokens, inputs) if model.inputs.vectors else tokens
+            states.append(state.float().cpu().numpy())
+            cls.append(torch.cat([prefix[:, 0] for prefix in prefixes], dim=1).float().cpu().numpy())
+        cells = torch.cat([_pool_patches(view).flatten(2) for view in views], dim=2).transpose(1, 2)
+        patches.append(cells.half().cpu().numpy())
+    if of_patches:
+        return Features(None, None, np.concatenate(patches))
+    return Features(np.concatenate(states), np.concatenate(cls), np.concatenate(patches))
 
 
 def flat_states(model: LeWorldModel, states: Tensor) -> Tensor:
@@ -72,7 +88,7 @@ def flat_states(model: LeWorldModel, states: Tensor) -> Tensor:
     tokens = states.flatten(0, -3)
     patches, rest = tokens.tensor_split([len(model.inputs.cameras) * model.config.tokens_per_frame], dim=1)
     views = patches.unflatten(1, (len(model.inputs.cameras), -1)).unbind(1)
-    flat = torch.cat([*(_pool_patches(view) for view in views), rest.flatten(1)], dim=1)
+    flat = torch.cat([*(_pool_patches(view).flatten(1) for view in views), rest.flatten(1)], dim=1)
     return flat.unflatten(0, states.shape[:-2])
 
 
@@ -99,7 +115,7 @@ def _batches(
 
 
 def _pool_patches(tokens: Tensor) -> Tensor:
-    """Patch tokens (B, g * g, width), row by row -> (B, width * cells), averaged down to `PATCH_GRID` cells a side."""
+    """Patch tokens (B, g * g, width), row by row -> (B, width, h, h), averaged down to `PATCH_GRID` cells a side."""
     side = round(tokens.shape[1] ** 0.5)
     grid = tokens.transpose(1, 2).unflatten(2, (side, side))  # (B, width, g, g)
-    return adaptive_avg_pool2d(grid, min(side, PATCH_GRID)).flatten(1)
+    return adaptive_avg_pool2d(grid, min(side, PATCH_GRID))

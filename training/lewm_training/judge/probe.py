@@ -1,8 +1,9 @@
-"""What can be read out of the encoder: linear and MLP probes for every label of a dataset."""
+"""What can be read out of the encoder: probes of its states and tokens for every label of a dataset."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,17 @@ from tqdm import tqdm
 
 from lewm_ros.model import LeWorldModel
 from lewm_training.data import DatasetError, EpisodeDataset
-from lewm_training.judge.embeddings import embed_flat, embed_with_patches, untrained_like
-from lewm_training.judge.labels import Array, Label, labels_of, median_distance_mm
-from lewm_training.judge.regression import linear_probe, mlp_probe, pearson_r, r_squared, standardise
+from lewm_training.judge.embeddings import embed_everything, embed_flat, untrained_like
+from lewm_training.judge.labels import STANDARD, Array, distances_mm, labels_of, missing_labels
+from lewm_training.judge.question import Question, why_not
+from lewm_training.judge.regression import AttentivePooling, Parts, linear_probe, mlp, network_probe, standardise
+from lewm_training.judge.scores import once, r_squared
+
+EMBEDDING, ALL_PATCHES = "embedding", "all patches"
+"""Names of sources: the state, and what it is made of."""
 
 PRINCIPAL_COMPONENTS = 256
-"""Of the patch tokens, fitted on the training frames: what probes get in place of thousands of numbers."""
-
-LEAST_SPREAD = 0.1
-"""A component that spreads less than this share over the test frames, of what it does over those that probes are
-fitted on, as good as never changes there: R2 and r would say nothing."""
+"""Of a state of patch tokens, fitted on the training frames: what probes get in place of thousands of numbers."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class ProbeSplit:
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
+    train_episodes: NDArray[np.int64]
+    validation_episodes: NDArray[np.int64]
     test_episodes: NDArray[np.int64]
     unseen: bool
     """Whether the test episodes are known to have been held out from the model's own training."""
@@ -60,12 +64,13 @@ def split_episodes(dataset: EpisodeDataset, provenance: dict[str, Any], frames: 
     stopping = max(1, len(rest) // 6)
 
     def choose(episodes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        rows = dataset.window_starts(np.sort(episodes), 1)
+        rows = dataset.window_starts(episodes, 1)
         return np.sort(rng.choice(rows, min(count, len(rows)), replace=False))
 
-    train, validation = choose(rest[stopping:], 4 * frames), choose(rest[:stopping], frames)
+    stop, fit = np.sort(rest[:stopping]), np.sort(rest[stopping:])
+    train, validation = choose(fit, 4 * frames), choose(stop, frames)
     unseen = len(held_out) > 0 and _is_same(dataset, provenance)
-    return ProbeSplit(train, validation, choose(test, frames), test, unseen)
+    return ProbeSplit(train, validation, choose(test, frames), fit, stop, test, unseen)
 
 
 def held_out_episodes(
@@ -91,39 +96,80 @@ def _is_same(dataset: EpisodeDataset, provenance: dict[str, Any]) -> bool:
 
 
 def probe_encoder(model: LeWorldModel, dataset: EpisodeDataset, split: ProbeSplit, seed: int) -> dict[str, Any]:
-    """Probe the embedding and the patch tokens of `model`, and those of an untrained encoder of the same architecture.
+    """Probe what `model` makes of frames, and what an untrained one of the same architecture does: the floor.
 
     Returns:
-        `labels`: per label its unit, components, frames and the error of always guessing the mean; `probes`: one
-        record per label, input and probe, with R2 and Pearson's r per component (None where it hardly changes over the
-        test frames) and their means, and the error in the label's unit.
+        `labels`: per label its unit, components, frames and the error of always guessing the mean; `missing`: labels
+        that a manipulator's dataset should have and this one lacks, and why; `probes`: one record per label, encoder,
+        source and probe, with figures as `_score` gives them.
     """
     rows = np.concatenate([split.train, split.validation, split.test])
     bounds = np.cumsum([len(split.train), len(split.validation)])
     labels = labels_of(dataset, rows)
-    described = {label.name: _describe(label, bounds) for label in labels}
+    unusable = {label.name: reason for label in labels if (reason := why_not(label, bounds))}
+    episodes = np.searchsorted(np.sort(dataset.offsets), rows, side="right") - 1
+    asked = [Question(label, bounds, episodes, seed) for label in labels if label.name not in unusable]
+    if not asked:
+        raise DatasetError(
+            f"{dataset.path}: has nothing to probe for; a column of {_standard_columns()} would be right"
+        )
     records = []
-    for prefix, network in {"": model, "untrained ": untrained_like(model, seed)}.items():
-        inputs = _inputs(network, dataset, rows, bounds[0], seed, f"encode, {prefix or 'trained '}model")
-        for source, x in inputs.items():
-            for label in tqdm(labels, desc=f"probe {prefix}{source}", unit="label"):
-                records += [{"label": label.name, "input": prefix + source} | r for r in _probe(x, label, bounds, seed)]
-    return {"labels": described, "probes": records}
+    for encoder, network in {"trained": model, "untrained": untrained_like(model, seed)}.items():
+        sources = _sources(network, dataset, rows, bounds[0], seed, f"encode, {encoder} model")
+        for source in tqdm(list(sources), desc=f"probe, {encoder} model", unit="source"):
+            x = Parts(*np.split(sources.pop(source), bounds))
+            read = _read_patches(model, x, asked, seed) if source == ALL_PATCHES else _read_vectors(x, asked, seed)
+            records += [
+                {"label": question.label.name, "encoder": encoder, "source": source, "probe": probe}
+                | question.score(said)
+                for probe, answers in read.items()
+                for question, said in zip(asked, answers, strict=True)
+            ]
+    described = {question.label.name: question.describe() for question in asked}
+    return {"labels": described, "missing": missing_labels(dataset, labels) | unusable, "probes": records}
 
 
-def _inputs(
-    model: LeWorldModel, dataset: EpisodeDataset, rows: NDArray[np.int64], train: int, seed: int, progress: str
-) -> dict[str, Array]:
-    """What probes read, by name, at unit scale (N, P): fitted on the first `train` rows."""
+def _standard_columns() -> str:
+    return ", ".join(dict.fromkeys(column for columns in STANDARD.values() for column in columns))
+
+
+def _sources(
+    model: LeWorldModel, dataset: EpisodeDataset, rows: NDArray[np.int64], fit: int, seed: int, progress: str
+) -> dict[str, NDArray[Any]]:
+    """What probes read, by name, at unit scale: (N, P), and all patches (N, cells, width); fitted on `fit` rows."""
     if model.config.tokens == "patches":
-        states = embed_flat(model, dataset, rows, progress=progress).astype(np.float32)
-        return {"patches": principal_components(states, train, seed)}
-    features = embed_with_patches(model, dataset, rows, progress=progress)
-    states = features.states.astype(np.float64)
-    return {
-        "embedding": standardise(states, states[:train]),
-        "patches": principal_components(features.patches, train, seed),
-    }
+        patches = embed_everything(model, dataset, rows, progress=progress).patches
+        flat = principal_components(patches.reshape(len(rows), -1).astype(np.float32), fit, seed)
+        found = {EMBEDDING: flat.astype(np.float32)}
+    else:
+        features = embed_everything(model, dataset, rows, progress=progress)
+        states, patches = features.states, features.patches
+        found = {EMBEDDING: states.reshape(len(rows), -1)}
+        if states.shape[1] > 1:
+            found |= {name: states[:, token] for token, name in enumerate(_token_names(model))}
+        found["CLS before the projector"] = features.cls
+    views = patches.reshape(len(rows), len(model.inputs.cameras), -1, patches.shape[-1])
+    found["mean patch"] = views.mean(2, dtype=np.float32).reshape(len(rows), -1)
+    found[ALL_PATCHES] = patches
+    return {name: standardise(x, x[:fit].astype(np.float32)).astype(x.dtype) for name, x in found.items()}
+
+
+def _token_names(model: LeWorldModel) -> list[str]:
+    """What each token of a state is, in their order."""
+    kinds = ["CLS", *(f"register {n}" for n in range(1, model.config.tokens_per_frame))]
+    names = [f"{kind} of {camera.name}" for camera in model.inputs.cameras for kind in kinds]
+    return names + (["vectors"] if model.inputs.vectors else [])
+
+
+def _read_vectors(x: Parts, asked: list[Question], seed: int) -> dict[str, list[Array]]:
+    exact = Parts(*(part.astype(np.float64) for part in x))
+    answers = network_probe(partial(mlp, x.fit.shape[1]), x, [question.target for question in asked], seed)
+    return {"linear": [question.read(exact) for question in asked], "mlp": answers}
+
+
+def _read_patches(model: LeWorldModel, x: Parts, asked: list[Question], seed: int) -> dict[str, list[Array]]:
+    make = partial(AttentivePooling, *x.fit.shape[1:], model.config.encoder.heads)
+    return {"attentive": network_probe(make, x, [question.target for question in asked], seed)}
 
 
 def principal_components(x: NDArray[np.float32], train: int, seed: int) -> Array:
@@ -138,43 +184,6 @@ def principal_components(x: NDArray[np.float32], train: int, seed: int) -> Array
         _, _, directions = torch.pca_lowrank(centred[:train], q=count, center=False)
     components = (centred @ directions).double().numpy()
     return components / (np.sqrt(components[:train].var(0).mean()) + 1e-8)
-
-
-def _parts(label: Label, bounds: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Which frames have the label: those to train, to validate and to test on."""
-    known = np.isfinite(label.values).all(axis=1)
-    return [part[known[part]] for part in np.split(np.arange(len(known)), bounds)]
-
-
-def _describe(label: Label, bounds: NDArray[np.int64]) -> dict[str, Any]:
-    train, validation, test = _parts(label, bounds)
-    mean = np.broadcast_to(label.values[train].mean(0), label.values[test].shape)
-    return {
-        "unit": label.unit,
-        "components": list(label.components),
-        "frames": [len(train), len(validation), len(test)],
-        "guess_error": label.error(mean, label.values[test]),
-    }
-
-
-def _probe(x: Array, label: Label, bounds: NDArray[np.int64], seed: int) -> list[dict[str, Any]]:
-    train, validation, test = _parts(label, bounds)
-    y = label.values
-    predictions = {
-        "linear": linear_probe(x[train], y[train], x[test]),
-        "mlp": mlp_probe(x[train], y[train], x[validation], y[validation], x[test], seed),
-    }
-    varies = y[test].std(0) > LEAST_SPREAD * y[train].std(0)
-    return [{"probe": name} | _score(label, predicted, y[test], varies) for name, predicted in predictions.items()]
-
-
-def _score(label: Label, predicted: Array, true: Array, varies: NDArray[np.bool_]) -> dict[str, Any]:
-    scores = {"r2": r_squared(predicted, true), "r": pearson_r(predicted, true)}
-    figures: dict[str, Any] = {"error": label.error(predicted, true)}
-    for name, values in scores.items():
-        figures[f"{name}_mean"] = float(values[varies].mean()) if varies.any() else None
-        figures[name] = [round(float(v), 4) if told else None for v, told in zip(values, varies, strict=True)]
-    return figures
 
 
 def light_probe(
@@ -204,7 +213,7 @@ def light_probe(
     for name, column in present.items():
         true, train = (column[rows].reshape(len(rows), -1).astype(np.float64) for rows in (test_rows, train_rows))
         predicted = linear_probe(x[:count], train, x[count:])
-        figures[f"probe/{name}_r2"] = [round(float(v), 4) for v in r_squared(predicted, true)]
+        figures[f"probe/{name}_r2"] = [round(float(v), 4) for v in r_squared(predicted, true, once(len(true)))[0]]
         if name == "position":
-            figures["probe/position_error_mm"] = round(median_distance_mm(predicted, true), 2)
+            figures["probe/position_error_mm"] = round(float(np.median(distances_mm(predicted, true))), 2)
     return figures

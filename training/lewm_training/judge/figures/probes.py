@@ -6,65 +6,66 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from matplotlib.lines import Line2D
+import numpy as np
+from matplotlib.patches import Rectangle
 
-COLOURS = {"embedding": "tab:blue", "patches": "tab:orange"}
-MARKERS = {"linear": "o", "mlp": "D"}
+FLOORS = ("embedding", "all patches")
+"""Sources of the untrained encoder that are drawn beside those of the trained one."""
 
 
 def plot_probes(report: dict[str, Any], path: Path) -> None:
-    """R2 of every component of every label: a dot per input and probe, hollow ones for the untrained encoder.
+    """A table in colours: a row per label, a column per source, as an MLP (all patches: an attentive probe) reads it.
+
+    The colour and the first line of a cell are r, of yes or no the AUROC, with the 95 % interval below; the last line
+    is the median error, of yes or no the balanced accuracy. On the right the floors: an untrained encoder, guessing.
 
     Args:
         report: what `probe_encoder` returns.
         path: PNG to write.
     """
     labels = report["labels"]
-    names = [
-        f"{label}: {component}" if len(description["components"]) > 1 else label
-        for label, description in labels.items()
-        for component in description["components"]
-    ]
-    figure, axes = plt.subplots(figsize=(9, 1.6 + 0.27 * len(names)), layout="constrained")
-    first, row = {}, 0
-    for label, description in labels.items():
-        first[label] = row
-        row += len(description["components"])
-        axes.axhline(row - 0.5, color="lightgrey", linewidth=0.8)
-    told = {(r["label"], i) for r in report["probes"] for i, r2 in enumerate(r["r2"]) if r2 is not None}
-    for label, description in labels.items():
-        for component in range(len(description["components"])):
-            if (label, component) not in told:
-                axes.text(0.01, first[label] + component, "hardly changes", va="center", fontsize=8)
-    for record in report["probes"]:
-        untrained = record["input"].startswith("untrained ")
-        colour = COLOURS[record["input"].removeprefix("untrained ")]
-        for component, r2 in enumerate(record["r2"]):
-            if r2 is not None:
-                axes.scatter(
-                    max(r2, 0.0),
-                    first[record["label"]] + component,
-                    marker=MARKERS[record["probe"]],
-                    edgecolors=colour,
-                    facecolors="none" if untrained else colour,
-                    alpha=0.5 if untrained else 1.0,
-                    s=26,
-                    clip_on=False,
-                    zorder=2 if untrained else 3,
-                )
-    axes.set(xlim=(0, 1), ylim=(len(names) - 0.5, -0.5), xlabel="R2 on held-out episodes (below 0 drawn at 0)")
-    axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.grid(axis="x", color="lightgrey", linewidth=0.6)
-    handles = [
-        Line2D(
-            [], [], linestyle="", marker=marker, color=colour, label=f"{source}, {'MLP' if probe == 'mlp' else probe}"
-        )
-        for source, colour in COLOURS.items()
-        for probe, marker in MARKERS.items()
-    ]
-    handles.append(
-        Line2D([], [], linestyle="", marker="o", color="grey", fillstyle="none", label="untrained encoder (hollow)")
+    found = {(r["label"], r["encoder"], r["source"]): r for r in report["probes"] if r["probe"] in ("mlp", "attentive")}
+    trained = list(dict.fromkeys(source for _, encoder, source in found if encoder == "trained"))
+    columns = [("trained", source) for source in trained]
+    columns += [("untrained", source) for source in FLOORS if source in trained]
+    figure, axes = plt.subplots(
+        figsize=(2.6 + 1.25 * (len(columns) + 1), 1.4 + 0.62 * len(labels)), layout="constrained"
     )
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
-    figure.savefig(path, dpi=80)
+    colours = plt.get_cmap("RdYlGn")
+    for row, (label, described) in enumerate(labels.items()):
+        for column, (encoder, source) in enumerate(columns):
+            record = found[label, encoder, source]
+            quality = record["auroc"] if described["yes_or_no"] else record["r"]
+            shade = colours(_goodness(quality, described["yes_or_no"])) if quality else "lightgrey"
+            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=shade, alpha=0.6, edgecolor="white"))
+            axes.text(column + 0.5, row + 0.5, _cell(record, described), ha="center", va="center", fontsize=7.5)
+        guess = "AUROC .50\n50 %" if described["yes_or_no"] else f"{described['guessing']:.3g} {described['unit']}"
+        axes.text(len(columns) + 0.5, row + 0.5, guess, ha="center", va="center", fontsize=7.5)
+    axes.axvline(len(trained), color="black", linewidth=1.5)
+    heads = [source if encoder == "trained" else f"untrained\n{source}" for encoder, source in columns] + ["guessing"]
+    axes.set_xticks(np.arange(len(heads)) + 0.5, [head.replace(" before", "\nbefore") for head in heads], fontsize=8)
+    axes.set_yticks(np.arange(len(labels)) + 0.5, list(labels), fontsize=9)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.set(xlim=(0, len(heads)), ylim=(len(labels), 0))
+    for side in axes.spines.values():
+        side.set_visible(False)
+    figure.suptitle("Read from held-out episodes: r or AUROC, [95 % interval by episode], median error", fontsize=10)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
+
+
+def _goodness(figure: dict[str, Any], yes_or_no: bool) -> float:
+    """0 (guessing) to 1 of a figure; an AUROC of .5 says as little as an r of 0."""
+    return max(0.0, 2.0 * figure["value"] - 1.0 if yes_or_no else figure["value"])
+
+
+def _cell(record: dict[str, Any], described: dict[str, Any]) -> str:
+    if described["yes_or_no"]:
+        quality, last = record["auroc"], f"{100 * record['balanced_accuracy']['value']:.1f} %"
+    else:
+        quality, last = record["r"], f"{record['error']['value']:.3g} {described['unit']}"
+    if quality is None:
+        return f"hardly changes\n{last}"
+    low, high = quality["interval"]
+    return f"{quality['value']:.3f}\n[{low:.3f}, {high:.3f}]\n{last}"
