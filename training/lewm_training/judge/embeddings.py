@@ -28,12 +28,12 @@ class Features:
     Args:
         states: (N, K, D); None where the state is of patches.
         cls: CLS tokens (N, width) of all cameras, side by side, before the projector; None where there are none.
-        patches: patch tokens (N, cells, width) of all cameras, averaged down to a coarse grid; in half precision.
+        patches: patch tokens (N, cells, width) of all cameras, averaged down to a coarse grid.
     """
 
     states: NDArray[np.float32] | None
     cls: NDArray[np.float32] | None
-    patches: NDArray[np.float16]
+    patches: NDArray[np.float32]
 
 
 @torch.inference_mode()
@@ -75,7 +75,7 @@ def embed_everything(
             states.append(state.float().cpu().numpy())
             cls.append(torch.cat([prefix[:, 0] for prefix in prefixes], dim=1).float().cpu().numpy())
         cells = torch.cat([_pool_patches(view).flatten(2) for view in views], dim=2).transpose(1, 2)
-        patches.append(cells.half().cpu().numpy())
+        patches.append(cells.float().cpu().numpy())
     if of_patches:
         return Features(None, None, np.concatenate(patches))
     return Features(np.concatenate(states), np.concatenate(cls), np.concatenate(patches))

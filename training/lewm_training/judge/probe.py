@@ -139,8 +139,8 @@ def _sources(
     """What probes read, by name, at unit scale: (N, P), and all patches (N, cells, width); fitted on `fit` rows."""
     if model.config.tokens == "patches":
         patches = embed_everything(model, dataset, rows, progress=progress).patches
-        flat = principal_components(patches.reshape(len(rows), -1).astype(np.float32), fit, seed)
-        found = {EMBEDDING: flat.astype(np.float32)}
+        flat = principal_components(patches.reshape(len(rows), -1), fit, seed)
+        found = {EMBEDDING: flat}
     else:
         features = embed_everything(model, dataset, rows, progress=progress)
         states, patches = features.states, features.patches
@@ -149,9 +149,9 @@ def _sources(
             found |= {name: states[:, token] for token, name in enumerate(_token_names(model))}
         found["CLS before the projector"] = features.cls
     views = patches.reshape(len(rows), len(model.inputs.cameras), -1, patches.shape[-1])
-    found["mean patch"] = views.mean(2, dtype=np.float32).reshape(len(rows), -1)
+    found["mean patch"] = views.mean(2).reshape(len(rows), -1)
     found[ALL_PATCHES] = patches
-    return {name: standardise(x, x[:fit].astype(np.float32)).astype(x.dtype) for name, x in found.items()}
+    return {name: standardise(x, x[:fit]).astype(np.float32) for name, x in found.items()}
 
 
 def _token_names(model: LeWorldModel) -> list[str]:

@@ -167,7 +167,7 @@ def _fit(network: nn.Module, x: Parts, fit_y: Tensor, stop_y: Tensor, loss: _Los
     for step in range(1, STEPS + 1):
         batch = torch.randint(len(fit_x), (BATCH,))
         optimizer.zero_grad(set_to_none=True)
-        loss(network(fit_x[batch].float()), fit_y[batch]).mean().backward()
+        loss(network(fit_x[batch]), fit_y[batch]).mean().backward()
         optimizer.step()
         schedule.step()
         if step % -(-STEPS // CHECKS) == 0 or step == STEPS:
@@ -180,7 +180,7 @@ def _fit(network: nn.Module, x: Parts, fit_y: Tensor, stop_y: Tensor, loss: _Los
 
 
 def _in_batches(network: nn.Module, x: Tensor) -> Tensor:
-    return torch.cat([network(part.float()) for part in x.split(BATCH)])
+    return torch.cat([network(part) for part in x.split(BATCH)])
 
 
 def _balance(y: Tensor) -> Tensor:
