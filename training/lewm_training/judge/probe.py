@@ -101,7 +101,7 @@ def probe_encoder(model: LeWorldModel, dataset: EpisodeDataset, split: ProbeSpli
     Returns:
         `labels`: per label its unit, components, frames and the error of always guessing the mean; `missing`: labels
         that a manipulator's dataset should have and this one lacks, and why; `probes`: one record per label, encoder,
-        source and probe, with figures as `_score` gives them.
+        source and probe, with figures as `Question.score` gives them.
     """
     rows = np.concatenate([split.train, split.validation, split.test])
     bounds = np.cumsum([len(split.train), len(split.validation)])
