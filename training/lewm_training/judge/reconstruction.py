@@ -152,7 +152,8 @@ def imagine_frames(
     dataset.require_same_actions(space, f"checkpoint '{checkpoint.name}'")
     history, block = model.config.history, space.action_block
     frames = history + blocks
-    firsts = dataset.window_starts(episodes, (frames - 1) * block + 1)
+    span = (frames - 1) * block + 1
+    firsts = dataset.window_starts(episodes[dataset.lengths[episodes] >= span], span)
     firsts = np.sort(np.random.default_rng(seed).choice(firsts, min(starts, len(firsts)), replace=False))
     windows = firsts[:, None] + block * np.arange(frames)  # (S, H + T)
     read = InputReader(dataset, model.inputs).read(windows)
