@@ -178,8 +178,8 @@ def test_nothing_that_moves_has_no_figure() -> None:
     assert figures["psnr_db"] == pytest.approx(48.13, abs=0.01)  # 20 log10(255)
 
 
-class Walker(LeWorldModel):
-    """A world in which everything is known: states are those that come, since nothing is ever predicted wrongly."""
+class StillWorld(LeWorldModel):
+    """A world model that expects nothing to change, whatever is done."""
 
     def rollout(self, z: torch.Tensor, past_actions: torch.Tensor, plans: torch.Tensor) -> torch.Tensor:
         return z[:, None, -1:].expand(-1, plans.shape[1], plans.shape[2], -1, -1)
@@ -189,7 +189,7 @@ def test_a_future_in_which_nothing_changes_is_painted_as_now(
     taught: tuple[Checkpoint, dict[str, Any]], bars: EpisodeDataset
 ) -> None:
     model = random_model()
-    model.__class__ = Walker  # predicts that the state stays as it is
+    model.__class__ = StillWorld
     checkpoint = replace(taught[0], model=model)
     future = imagine_frames(checkpoint, bars, np.arange(6), blocks=4, starts=5, seed=0)
     rows = future.start[:, None] + 5 * np.arange(1, 5)
