@@ -32,13 +32,16 @@ REQUIRED = {
     "train": "--dataset bars.h5 --config toy.yaml --out run",
     "train-proposal": "--checkpoint model --dataset bars.h5 --out planning",
     "train-policy": "--checkpoint model --dataset bars.h5 --out acting",
+    "train-decoder": "--checkpoint model --dataset bars.h5 --out painting",
     "probe": "--dataset bars.h5",
+    "reconstructions": "--checkpoint model --dataset bars.h5",
+    "futures": "--checkpoint model --dataset bars.h5",
     "subgoals": "--dataset bars.h5 --start start.png --goal goal.png --out new",
     "import": "--from hdf5 bars.h5 --out new.h5",
     "export": "--to lerobot bars.h5 --out new",
 }
 TRAIN, PROPOSAL = f"train {REQUIRED['train']}", f"train-proposal {REQUIRED['train-proposal']}"
-POLICY = f"train-policy {REQUIRED['train-policy']}"
+POLICY, DECODER = f"train-policy {REQUIRED['train-policy']}", f"train-decoder {REQUIRED['train-decoder']}"
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +215,12 @@ def refused(
         ("import --from hdf5 bars.h5 --out bars.h5", "bars.h5"),
         ("import --from rosbag folder --config nan.yaml --out new.h5", "nan.yaml: unknown key 'learning_rate'"),
         ("import --from zip bars.h5 --out new.h5", "--from: invalid choice: 'zip'"),
+        (f"{DECODER} --from video", "argument --from: invalid choice: 'video'"),
+        (f"{DECODER} --set decoder.width=0", "--set: decoder: width: must be at least 1, got 0"),
+        (f"{DECODER} --set decoder.source=video", "source: must be one of state, cls, patches, got 'video'"),
+        ("reconstructions --dataset bars.h5 --checkpoint model", "'model': has no decoder; teach it one with"),
+        ("futures --dataset bars.h5 --checkpoint model", "'model': has no decoder; teach it one with"),
+        ("futures --dataset bars.h5 --checkpoint model --blocks 0", "--blocks: must be from 1 to 50, got 0"),
         ("export --to rosbag bars.h5 --out new", "--to rosbag: can only be imported"),
         ("export --to lerobot nowhere.h5 --out new", "nowhere.h5: no such file"),
         ("export --to lewm nowhere --out new", "no file nowhere.json"),

@@ -15,15 +15,17 @@ import yaml
 
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
-from conftest import joint_delta_space, small_model_config
+from conftest import joint_delta_space, random_model, small_model_config
 from ros_processes import ROOT, SMALL_SEARCH, Probe, Processes, node_command
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64, Header
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
+from lewm_ros.config import DecoderConfig
 from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
+from lewm_ros.model.decoder import Decoder
 from lewm_ros.nodes.conversions import ns_to_stamp, rgb_to_image
 from lewm_ros.nodes.planner.markers import path_markers, tip_paths_m
 from lewm_ros.observation.embedding_images import image_to_embedding
@@ -79,10 +81,13 @@ def test_markers_replace_the_old_ones_and_make_the_plan_stand_out() -> None:
 
 
 @pytest.fixture(scope="module")
-def probe(checkpoint_path: Path) -> Iterator[Probe]:
-    """Simulator, encoder, planner and view at work, with a tiny random checkpoint."""
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
+    """Simulator, encoder, planner and view at work, with a tiny random checkpoint that has a decoder."""
     processes = Processes()
     probe = Probe(processes)
+    model = random_model()
+    painting = Checkpoint(model, joint_delta_space(), decoder=Decoder(DecoderConfig(width=8, hidden=16), model))
+    checkpoint_path = save_checkpoint(painting, tmp_path_factory.mktemp("checkpoint") / "painting")
     shared = {"checkpoint": checkpoint_path, "device": "cpu", "use_sim_time": True}
     processes.start(node_command("encoder_node", **shared))
     # A random model leads anywhere: so slowly that the arm meets nothing while the tests last.
@@ -112,12 +117,14 @@ def test_the_picture_shows_frame_goal_and_prediction(probe: Probe) -> None:
     pictures = probe.heard["view_node/annotated_image"]
 
     def panels() -> list[np.ndarray]:
-        """Where the three views are in the newest picture, without its margins."""
+        """Where the views are in the newest picture, without its margins."""
         line_px = round(0.085 * PANEL_PX)
         picture = image_to_rgb(pictures[-1])[8 + line_px :][:PANEL_PX]
-        return [picture[:, 8 + k * (PANEL_PX + 8) :][:, :PANEL_PX] for k in range(3)]
+        return [picture[:, 8 + k * (PANEL_PX + 8) :][:, :PANEL_PX] for k in range(4)]
 
-    probe.wait(lambda: pictures and all(np.ptp(panel) > 50 for panel in panels()), "three views")
+    probe.wait(lambda: pictures and all(np.ptp(panel) > 50 for panel in panels()[:3]), "three views")
+    # An untrained decoder paints on a mean frame of half brightness; before there is a plan, the panel is darker.
+    probe.wait(lambda: 100 < panels()[3].mean() < 155, "a painted prediction")
     probe.wait(lambda: int(probe.value("view_node", "gallery_frames")) > 3, "frames that came in")
     assert probe.status["view_node"].message == "showing"
 

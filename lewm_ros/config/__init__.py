@@ -15,6 +15,7 @@ from lewm_ros.config.mapping import (
     to_mapping,
 )
 from lewm_ros.config.model import (
+    DecoderConfig,
     EncoderConfig,
     FamiliarityConfig,
     GapConfig,
@@ -27,6 +28,7 @@ from lewm_ros.config.setting import Meaning, check_settings, meanings, setting
 from lewm_ros.config.training import (
     BehaviourConfig,
     CropConfig,
+    DecoderTrainConfig,
     InputsConfig,
     PolicyTrainConfig,
     ProposalTrainConfig,
@@ -39,6 +41,8 @@ __all__ = [
     "BehaviourConfig",
     "ConfigError",
     "CropConfig",
+    "DecoderConfig",
+    "DecoderTrainConfig",
     "EncoderConfig",
     "FamiliarityConfig",
     "GapConfig",

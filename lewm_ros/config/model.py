@@ -161,3 +161,22 @@ class GapConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The network that paints what a state holds.
+
+    Args:
+        source: what it paints from: `state`, all tokens; `cls`, the CLS token of the first camera alone; `patches`, the
+            encoder's patch tokens of all cameras.
+        width: channels of its layers.
+        hidden: width of the layer between tokens and the coarsest grid; patch tokens need none.
+    """
+
+    source: str = setting("state", "what frames are painted from", choices=("state", "cls", "patches"))
+    width: int = 64
+    hidden: int = 192
+
+    def __post_init__(self) -> None:
+        check_settings(self)

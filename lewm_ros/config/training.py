@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lewm_ros.config.mapping import require
-from lewm_ros.config.model import GapConfig, ModelConfig, PolicyConfig, ProposalConfig
+from lewm_ros.config.model import DecoderConfig, GapConfig, ModelConfig, PolicyConfig, ProposalConfig
 from lewm_ros.config.setting import check_settings
 
 
@@ -225,3 +225,21 @@ class PolicyTrainConfig:
         require(self.learning_rate > 0.0, "learning_rate", "above 0")
         for key in ("weight_decay", "noise"):
             require(getattr(self, key) >= 0.0, key, "at least 0")
+
+
+@dataclass(frozen=True)
+class DecoderTrainConfig:
+    """How a decoder is trained on what a checkpoint's encoder gives, which stays as it is."""
+
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    steps: int = 1500
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    validation_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
+        require(self.weight_decay >= 0.0, "weight_decay", "at least 0")
+        require(self.learning_rate > 0.0, "learning_rate", "above 0")

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lewm_ros.config import (
     ConfigError,
+    DecoderConfig,
     FamiliarityConfig,
     GapConfig,
     ModelConfig,
@@ -26,6 +27,7 @@ from lewm_ros.config import (
     from_mapping,
     to_mapping,
 )
+from lewm_ros.model.decoder import Decoder
 from lewm_ros.model.familiarity import Familiarity
 from lewm_ros.model.format_1 import to_format_2
 from lewm_ros.model.gap import FrameGap
@@ -45,7 +47,13 @@ KNOWN = f"{', '.join(SHIPPED)} or the path of NAME.json"
 
 FORMAT = 2
 
-HEADS = {"proposal": ProposalConfig, "gap": GapConfig, "policy": PolicyConfig, "familiarity": FamiliarityConfig}
+HEADS = {
+    "proposal": ProposalConfig,
+    "gap": GapConfig,
+    "policy": PolicyConfig,
+    "familiarity": FamiliarityConfig,
+    "decoder": DecoderConfig,
+}
 """What may stand beside the model, its weights under this name and a dot."""
 
 
@@ -96,6 +104,7 @@ class Checkpoint:
     gap: FrameGap | None = None
     policy: Policy | None = None
     familiarity: Familiarity | None = None
+    decoder: Decoder | None = None
     error: ErrorSpread | None = None
     name: str = "unnamed"
     identity: str = ""
@@ -256,6 +265,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
     gap = FrameGap(heads["gap"], goal_dim) if heads["gap"] else None
     policy = make_policy(heads["policy"], model, action_space) if heads["policy"] else None
     familiarity = Familiarity(heads["familiarity"], goal_dim) if heads["familiarity"] else None
+    decoder = Decoder(heads["decoder"], model) if heads["decoder"] else None
     identity = f"{target.stem}-{digest[:12]}"
     checkpoint = Checkpoint(
         model,
@@ -264,6 +274,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         gap,
         policy,
         familiarity,
+        decoder,
         error,
         target.stem,
         identity,
@@ -275,12 +286,12 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         raise CheckpointError(
             f"checkpoint {path}: the weights do not fit the configuration: {str(error).splitlines()[0]}"
         ) from None
-    for network in filter(None, (model, proposal, gap, policy, familiarity)):
+    for network in filter(None, (model, proposal, gap, policy, familiarity, decoder)):
         network.to(device).eval()
     return checkpoint
 
 
-def _heads(checkpoint: Checkpoint) -> dict[str, Proposal | FrameGap | Policy | Familiarity | None]:
+def _heads(checkpoint: Checkpoint) -> dict[str, Proposal | FrameGap | Policy | Familiarity | Decoder | None]:
     return {name: getattr(checkpoint, name) for name in HEADS}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -27,7 +28,8 @@ class ViewNode(ManagedNode):
     """Publishes `~/annotated_image`: current view, goal, and the real view nearest to where the plan is to end.
 
     Each is a frame of every camera, one below the other. Real views are those of a dataset (`gallery`), or the ones
-    that come in and the goal. While nobody listens, nothing is drawn.
+    that come in and the goal. A checkpoint with a decoder of states also paints where the plan is to end. While nobody
+    listens, nothing is drawn.
     """
 
     def __init__(self) -> None:
@@ -63,6 +65,7 @@ class ViewNode(ManagedNode):
     def configure(self) -> None:
         checkpoint = load_checkpoint(self._path(), self._choose_device())
         self.diagnostics.hardware_id = checkpoint.identity
+        self._checkpoint = checkpoint
         self._gallery = self._make_gallery(checkpoint)
         self._gallery_stamp_ns: int | None = None
         self._cameras = [camera.name for camera in checkpoint.inputs.cameras]
@@ -117,7 +120,7 @@ class ViewNode(ManagedNode):
         if self.state != "active" or not self._annotated.get_subscription_count():
             return
         newest = self._inputs.newest
-        panels = [self._current(), self._wanted(), self._expected()]
+        panels = [self._current(), self._wanted(), self._expected(), *self._painted()]
         header = Header(stamp=self.get_clock().now().to_msg()) if newest is None else newest.header
         self._annotated.publish(rgb_to_image(draw_panels(panels, self._panel_px()), header))
 
@@ -140,12 +143,23 @@ class ViewNode(ManagedNode):
         predicted, newest = self._inputs.predicted.get(), self._inputs.newest
         if predicted is None:
             return self._panel("predicted", {}, "no plan")
-        stamp_ns, embedding = predicted
-        ahead_s = 0.0 if newest is None else (stamp_ns - stamp_to_ns(newest.header.stamp)) / NS_PER_S
+        ahead_s = 0.0 if newest is None else (predicted.stamp_ns - stamp_to_ns(newest.header.stamp)) / NS_PER_S
+        embedding = predicted.state[list(self._checkpoint.goal_tokens)]
         title, nearest = f"predicted, {ahead_s:.1f} s ahead", self._nearest(embedding)
         if nearest is None:
             return self._panel(title, {}, "no real frames yet")
         return self._panel(title, nearest.frames, f"nearest real frame, distance {nearest.distance:.2f}")
+
+    def _painted(self) -> list[Panel]:
+        """The predicted state as the checkpoint's decoder paints it; nothing without one that paints states."""
+        decoder, predicted = self._checkpoint.decoder, self._inputs.predicted.get()
+        if decoder is None or not decoder.paints_states:
+            return []
+        if predicted is None:
+            return [self._panel("predicted, painted", {}, "no plan")]
+        state = torch.from_numpy(predicted.state).to(self._checkpoint.device)
+        frames = decoder.decode(state.unsqueeze(0))[0].cpu().numpy()
+        return [self._panel("predicted, painted", dict(zip(self._cameras, frames, strict=True)), "by the decoder")]
 
     # Diagnostics
 

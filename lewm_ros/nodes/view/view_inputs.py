@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64, Header, String
@@ -65,6 +67,13 @@ class Goal(NamedTuple):
     embedding: Embedding | None
 
 
+class Prediction(NamedTuple):
+    """The state (K, D) that a plan is to end in, and when."""
+
+    stamp_ns: int
+    state: NDArray[np.float32]
+
+
 class ViewInputs:
     """Subscribes to what is shown. Frames are fitted to the model, as it sees them.
 
@@ -102,7 +111,7 @@ class ViewInputs:
         self._model_error = ""
         self.newest: View | None = None
         self.goal: Goal | None = None
-        self.predicted: Recent[tuple[int, Embedding]] = Recent()
+        self.predicted: Recent[Prediction] = Recent()
         self.cost: Recent[float] = Recent()
         self.surprise: Recent[float] = Recent()
         for name, topic in topics.items():
@@ -146,9 +155,10 @@ class ViewInputs:
                 self._on_pair(view, embedding)
 
     def _on_embedding(self, message: Image) -> None:
-        stamp_ns, embedding = self._read_state("embedding", message)
-        if embedding is None:
+        stamp_ns, state = self._read_state("embedding", message)
+        if state is None:
             return
+        embedding = state[list(self._checkpoint.goal_tokens)]
         view = self._seen.right(stamp_ns, embedding)
         if view is not None:
             self._on_pair(view, embedding)
@@ -181,18 +191,16 @@ class ViewInputs:
         self.goal = Goal(frames, embedding) if frames else None
 
     def _on_predicted(self, message: Image) -> None:
-        stamp_ns, embedding = self._read_state(PREDICTED, message)
-        if embedding is not None:
-            self.predicted.put((stamp_ns, embedding))
+        stamp_ns, state = self._read_state(PREDICTED, message)
+        if state is not None:
+            self.predicted.put(Prediction(stamp_ns, state))
 
     def _on_model_info(self, message: String) -> None:
         self._model_error = encoder_mismatch(message, self._checkpoint.identity)
 
-    def _read_state(self, name: str, message: Image) -> tuple[int, Embedding | None]:
-        """The stamp of a state (K, D), and what a goal has of it (Kg, D)."""
-        tokens = self._checkpoint.state_shape[0]
-        stamp_ns, state = self._read_embedding(name, message, tokens, image_to_embedding)
-        return stamp_ns, None if state is None else state[list(self._checkpoint.goal_tokens)]
+    def _read_state(self, name: str, message: Image) -> tuple[int, NDArray[np.float32] | None]:
+        """The stamp of a state, and the state (K, D)."""
+        return self._read_embedding(name, message, self._checkpoint.state_shape[0], image_to_embedding)
 
     def _read_embedding(
         self, name: str, message: Image, tokens: int, parse: Callable[[Image, int, int], Embedding]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_training.data import DatasetError, EpisodeDataset
@@ -101,12 +102,16 @@ def retrieve(
 
 
 @torch.inference_mode()
-def _imagine(checkpoint: Checkpoint, z: NDArray[np.float64], actions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """States (S, H, K, D) and all z-scored blocks (S, H-1+T, A) -> imagined states (S, T, F)."""
+def imagine(checkpoint: Checkpoint, z: Tensor, actions: NDArray[np.float64]) -> Tensor:
+    """States (S, H, K, D) and all z-scored blocks (S, H-1+T, A) -> imagined states (S, T, K, D)."""
     device, known = checkpoint.device, z.shape[1]
-    seen, blocks = (torch.from_numpy(values).float().to(device) for values in (z, actions))
-    imagined = checkpoint.model.rollout(seen, blocks[:, : known - 1], blocks[:, known - 1 :].unsqueeze(1))
-    return flat_states(checkpoint.model, imagined[:, 0]).double().cpu().numpy()
+    seen, blocks = z.float().to(device), torch.from_numpy(actions).float().to(device)
+    return checkpoint.model.rollout(seen, blocks[:, : known - 1], blocks[:, known - 1 :].unsqueeze(1))[:, 0]
+
+
+def _imagine(checkpoint: Checkpoint, z: NDArray[np.float64], actions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As `imagine`, flat: imagined states (S, T, F)."""
+    return flat_states(checkpoint.model, imagine(checkpoint, torch.from_numpy(z), actions)).double().cpu().numpy()
 
 
 def _nearest(

@@ -8,6 +8,7 @@ from lewm_training.judge.figures.closed_loop import plot_closed_loop, plot_goal
 from lewm_training.judge.figures.embedding import plot_embedding
 from lewm_training.judge.figures.learning_curves import plot_learning_curves
 from lewm_training.judge.figures.probes import plot_probes
+from lewm_training.judge.figures.reconstruction import plot_futures, plot_reconstructions
 from lewm_training.judge.figures.retrieval import measures_of, plot_retrieval, plot_retrieval_error
 from lewm_training.judge.figures.soak import plot_soak
 from lewm_training.judge.figures.surprise import plot_surprise
@@ -16,9 +17,11 @@ __all__ = [
     "measures_of",
     "plot_closed_loop",
     "plot_embedding",
+    "plot_futures",
     "plot_goal",
     "plot_learning_curves",
     "plot_probes",
+    "plot_reconstructions",
     "plot_retrieval",
     "plot_retrieval_error",
     "plot_soak",
