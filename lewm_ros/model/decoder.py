@@ -102,7 +102,7 @@ class Decoder(nn.Module):
         """What it paints from, of what the model takes in: (B, tokens, width)."""
         if self.paints_states:
             return model.encode(inputs)
-        views = [model.encoder.with_patches(inputs[camera.name])[1] for camera in model.inputs.cameras]
+        views = [model.encoder.prefix_and_patches(inputs[camera.name])[1] for camera in model.inputs.cameras]
         return torch.cat(views, dim=1)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def network_probe(
         torch.manual_seed(seed)
         network = make(sizes)
         said = _fit(network, x, _tensor((fit - mean) / std), _tensor((stop - mean) / std), loss)
-    said = np.where(binary, 1.0 / (1.0 + np.exp(-said)), said * std + mean)
+    said = np.where(binary, torch.from_numpy(said).sigmoid().numpy(), said * std + mean)
     return np.split(said, np.cumsum(sizes)[:-1], axis=1)
 
 
