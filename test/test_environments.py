@@ -317,6 +317,13 @@ def plane(folder: Path, trouble: str = "", **changes: object) -> str:
     return str(path)
 
 
+def test_modules_beside_the_server_hide_none_of_the_other_python(elsewhere: Path) -> None:
+    (elsewhere / "gymnasium.py").write_text(WORLD)  # lewm_ros/environments has a gymnasium.py, too
+    environment = make_environment(plane(elsewhere, factory="gymnasium:World"), image_size=8)
+    assert environment.budget_steps == 30
+    environment.close()
+
+
 def test_an_environment_in_another_python(elsewhere: Path) -> None:
     environment = make_environment(plane(elsewhere), image_size=8)
     assert environment.action_space.names == ("x", "y")

@@ -20,7 +20,7 @@ def escape() -> Escape:
 
 def test_a_policy_that_stands_still_for_long_does_something_else_for_a_moment(escape: Escape) -> None:
     # It is watched for 0.2 s, four steps; then for 0.1 s, two steps, it does what was drawn; then it is watched anew.
-    drawn = [escape.saw(step * DT_NS, STILL, left=80.0) for step in range(12)]
+    drawn = [escape.saw(step * DT_NS, STILL, left=lambda: 80.0) for step in range(12)]
     assert [number for number, aside in enumerate(drawn) if aside is not None] == [4, 5, 10, 11]
     assert torch.equal(drawn[4], drawn[5])  # one direction, held
     assert not torch.equal(drawn[4], drawn[10])
@@ -29,12 +29,6 @@ def test_a_policy_that_stands_still_for_long_does_something_else_for_a_moment(es
 
 
 def test_a_policy_that_moves_or_has_arrived_goes_on(escape: Escape) -> None:
-    assert all(escape.saw(step * DT_NS, ON_THE_WAY, left=80.0) is None for step in range(20))
+    assert all(escape.saw(step * DT_NS, ON_THE_WAY, left=lambda: 80.0) is None for step in range(20))
     escape.forget()
-    assert all(escape.saw(step * DT_NS, STILL, left=15.0) is None for step in range(20))
-
-
-def test_it_can_be_switched_off() -> None:
-    escape = Escape(EscapeSettings(stuck_s=0.0), MOVING, torch.Generator())
-    assert escape.watched_ns == 0
-    assert all(escape.saw(step * DT_NS, STILL[:0], left=80.0) is None for step in range(20))
+    assert all(escape.saw(step * DT_NS, STILL, left=lambda: 15.0) is None for step in range(20))

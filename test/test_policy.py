@@ -182,16 +182,17 @@ def test_a_policy_that_stands_still_away_from_the_goal_does_something_else() -> 
         blocks = torch.zeros(len(z), 35)
         return Guess(blocks, torch.full_like(blocks, 0.5), torch.full((len(z),), 80.0))
 
-    loop = RecedingHorizonPlanner(
-        ToyCheckpoint(Walk(), SPACE, policy=undecided),
-        PlannerConfig(horizon=3, precision="fp32", stuck_s=0.2, escape_s=0.1),
-    )
-    moved = []
-    for now_ns in range(0, 8 * CONTROL_NS, CONTROL_NS):
-        loop.observe(now_ns, torch.zeros(1, 7))
-        loop.adopt(loop.decide(now_ns, torch.full((1, 7), 0.8)))
-        moved.append(bool(np.abs(loop.timeline.read(now_ns, 1)).max() > 1e-4))
-    assert moved == [False] * 4 + [True] * 2 + [False] * 2  # it is watched for four steps, and helped for two
+    def moved(stuck_s: float) -> list[bool]:
+        config = PlannerConfig(horizon=3, precision="fp32", stuck_s=stuck_s, escape_s=0.1)
+        loop, moves = RecedingHorizonPlanner(ToyCheckpoint(Walk(), SPACE, policy=undecided), config), []
+        for now_ns in range(0, 8 * CONTROL_NS, CONTROL_NS):
+            loop.observe(now_ns, torch.zeros(1, 7))
+            loop.adopt(loop.decide(now_ns, torch.full((1, 7), 0.8)))
+            moves.append(bool(np.abs(loop.timeline.read(now_ns, 1)).max() > 1e-4))
+        return moves
+
+    assert moved(0.2) == [False] * 4 + [True] * 2 + [False] * 2  # it is watched for four steps, and helped for two
+    assert not any(moved(0.0))  # switched off
 
 
 def test_a_search_that_begins_with_the_policy_is_no_worse_than_it() -> None:

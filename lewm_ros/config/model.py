@@ -127,7 +127,7 @@ class PolicyConfig:
     """The MLP that guesses what a demonstrator would do next, and how long it would take to the goal.
 
     `blind_to` names cameras, and `vectors` for joint states and the like, whose tokens it does not look at: to find out
-    what they are good for.
+    what they are good for, or since it would go by them where it should go by what it sees.
     """
 
     width: int = 512

@@ -134,4 +134,5 @@ def main(path, factory, arguments):
 
 
 if __name__ == "__main__":
+    sys.path.pop(0)  # the folder of this file, whose modules would hide others of their names, such as gymnasium
     sys.exit(main(*sys.argv[1:4]))

@@ -185,7 +185,9 @@ class ManagedNode(LifecycleNode):
 def _spare_from_collection() -> None:
     """Have Python look no more for garbage among all that is there by now, modules and models.
 
-    Going through it takes 0.2 s, which would come at any time, and in which no command could be sent.
+    Going through it takes 0.2 s, which would come at any time, and in which no command could be sent. What an earlier
+    configuration has left behind goes now.
     """
+    gc.unfreeze()
     gc.collect()
     gc.freeze()

@@ -7,6 +7,7 @@ from the policy's distribution leads out of there, in the directions in which de
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,7 @@ class Escape:
 
     @property
     def watched_ns(self) -> int:
-        """How far back the actions must be known."""
+        """How far back the actions must be known; 0: it is switched off."""
         return self._stuck_ns
 
     def forget(self) -> None:
@@ -64,23 +65,25 @@ class Escape:
         self._until_ns: int | None = None
         self._drawn: Tensor | None = None
 
-    def saw(self, stamp_ns: int, actions: Array, left: float) -> Tensor | None:
+    def saw(self, stamp_ns: int, actions: Array, left: Callable[[], float]) -> Tensor | None:
         """What to add to the policy's medians, in its mean absolute deviations (dim,); None: nothing.
 
         Args:
             stamp_ns: of the frame.
             actions: z-scored (n, dim), executed in the last `watched_ns`.
-            left: control steps left to the goal.
+            left: tells the control steps left to the goal; asked only of a robot that stands still.
         """
         if self._until_ns is not None and stamp_ns < self._until_ns:
             return self._drawn
         if self._drawn is not None or self._since_ns is None:
             self._drawn, self._since_ns = None, stamp_ns
-        stands = bool((np.abs(actions[:, self._moving].mean(0)) < STANDSTILL).all()) if len(actions) else False
-        watched = self._stuck_ns and stamp_ns - self._since_ns >= self._stuck_ns
-        if watched and stands and left > self._stuck_steps:
+        stands = stamp_ns - self._since_ns >= self._stuck_ns and self._stands(actions)
+        if stands and left() > self._stuck_steps:
             self._until_ns, self._drawn = stamp_ns + self._escape_ns, self._draw()
         return self._drawn
+
+    def _stands(self, actions: Array) -> bool:
+        return bool((np.abs(actions[:, self._moving].mean(0)) < STANDSTILL).all())
 
     def _draw(self) -> Tensor:
         drawn = laplace((len(self._moving),), self._generator).clamp(-MOST, MOST)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lewm_ros.config import setting
+from lewm_ros.observation.stamps import NS_PER_S
 
 Array = NDArray[np.float64]
 
@@ -71,7 +72,7 @@ class WayBack:
     """
 
     def __init__(self, lost_s: float) -> None:
-        self._lost_ns = round(lost_s * 1e9)
+        self._lost_ns = round(lost_s * NS_PER_S)
         self._goal: Tensor | None = None
         self.forget()
 
@@ -81,7 +82,7 @@ class WayBack:
         self._lost_since_ns: int | None = None
         self.place: Array | None = None
 
-    def saw(self, stamp_ns: int, goal: Tensor, cost: float, positions: Array | None, homing: bool) -> None:
+    def saw(self, stamp_ns: int, goal: Tensor, cost: float, positions: Array, homing: bool) -> None:
         """Take in what it cost to be at these positions (dim,) at a frame, and whether the robot homes in on the goal.
 
         Afterwards `place` is where to go back to and stay, until another goal comes; None: go on.
@@ -89,7 +90,7 @@ class WayBack:
         if self._goal is None or not torch.equal(goal, self._goal):
             self._goal = goal
             self.forget()
-        if self.place is not None or positions is None or not self._lost_ns:
+        if self.place is not None or not self._lost_ns:
             return
         if homing:
             self._lost_since_ns = None

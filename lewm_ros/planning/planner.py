@@ -335,9 +335,11 @@ class RecedingHorizonPlanner:
     def _see_standstill(self, stamp_ns: int, goal: Tensor) -> Tensor | None:
         """How far aside of its medians the policy is to act (dim,), to get out of a standstill; None: not at all."""
         watched_ns = self._escape.watched_ns
+        if not watched_ns:
+            return None
         executed = self.timeline.read(stamp_ns - watched_ns, round(watched_ns / self.control_ns))
         scored = (executed - np.array(self.action_space.mean)) / np.array(self.action_space.std)
-        return self._escape.saw(stamp_ns, scored, float(self.steps_left(stamp_ns, goal.unsqueeze(0))))
+        return self._escape.saw(stamp_ns, scored, lambda: float(self.steps_left(stamp_ns, goal.unsqueeze(0))))
 
     def _see_distance(self, problem: PlanningProblem, stamp_ns: int, positions: Array | None) -> Array | None:
         """See whether to home in: once near the goal, until the robot is twice as far from it.
@@ -350,6 +352,8 @@ class RecedingHorizonPlanner:
             return None
         cost = self._search.distance(problem)
         self._homing = cost < near
+        if positions is None:
+            return None
         self._way_back.saw(stamp_ns, problem.goal, cost, positions, self._homing)
         return self._way_back.place
 

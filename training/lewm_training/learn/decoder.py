@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import mse_loss
-from tqdm import tqdm
 
-from lewm_ros.config import DecoderTrainConfig, to_mapping
+from lewm_ros.config import DecoderTrainConfig
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.model.decoder import Decoder
 from lewm_ros.model.inputs import to_inputs
 from lewm_training.data import EpisodeDataset
 from lewm_training.data.windows import InputReader
 from lewm_training.judge.reconstruction import decoder_split, fidelity, reconstruct
-from lewm_training.learn.finite import require_finite
+from lewm_training.learn.head import fit, provenance_with
 
 FIRST_FRAMES, JUDGED_FRAMES = 256, 512
 
@@ -50,31 +47,18 @@ def train_decoder(
     decoder = Decoder(config.decoder, model).to(checkpoint.device)
     lessons = Lessons(decoder, checkpoint, InputReader(dataset, model.inputs))
     decoder.begin_with(*lessons.averages(np.sort(rng.choice(train, min(FIRST_FRAMES, len(train)), replace=False))))
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
-    for _ in (bar := tqdm(range(config.steps), desc="train decoder", unit="step")):
+
+    def loss_of_batch() -> Tensor:
         tokens, frames = lessons.read(np.sort(rng.choice(train, config.batch_size)))
-        loss = mse_loss(decoder(tokens), frames)
-        bar.set_postfix(loss=f"{loss.item():.5f}", refresh=False)
-        require_finite(f"step {bar.n + 1}/{config.steps}", [loss.item()])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        return mse_loss(decoder(tokens), frames)
+
+    fit("decoder", decoder.parameters(), config, loss_of_batch)
     taught = dataclasses.replace(checkpoint, decoder=decoder.eval())
     judged = np.sort(rng.choice(held_out, min(JUDGED_FRAMES, len(held_out)), replace=False))
     cameras = [camera.name for camera in model.inputs.cameras]
     metrics = {"source": config.decoder.source, "frames": len(judged)}
     metrics["cameras"] = fidelity(reconstruct(taught, dataset, judged), cameras)
-    provenance = checkpoint.provenance | {
-        "decoder": {
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "seed": seed,
-            "dataset": dataset.provenance,
-            "train": to_mapping(config),
-            "metrics": metrics,
-        }
-    }
+    provenance = provenance_with(checkpoint, "decoder", dataset, config, seed, metrics)
     return dataclasses.replace(taught, provenance=provenance), metrics
 
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from lewm_ros.config import FamiliarityConfig, PolicyTrainConfig, to_mapping
+from lewm_ros.config import FamiliarityConfig, PolicyTrainConfig
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.model.familiarity import Familiarity, enough_to_learn_from
 from lewm_ros.model.policy import Policy, make_policy
 from lewm_training.data import EpisodeDataset
 from lewm_training.data.hindsight import HindsightGoals
 from lewm_training.judge.embeddings import embed
-from lewm_training.learn.finite import require_finite
+from lewm_training.learn.head import fit, provenance_with
 
 VALIDATION_FRAMES = 4096
 
@@ -47,31 +44,18 @@ def train_policy(
     train_rows, held_out_rows = (frames.beginnings(episodes) for episodes in (train, held_out))
     policy = make_policy(config.policy, checkpoint.model, checkpoint.action_space)
     rng = np.random.default_rng([seed, 4])
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
     noise = config.noise * frames.states[frames.at(train_rows)].std(0)
-    for _ in (bar := tqdm(range(config.steps), desc="train policy", unit="step")):
+
+    def loss_of_batch() -> Tensor:
         batch = frames.draw(rng, train_rows, config.batch_size)
         z, goal = batch.z + noise * torch.randn_like(batch.z), batch.goal
         goal = goal + noise[policy.goal_places] * torch.randn_like(goal)
-        loss = policy.loss(z, goal, batch.blocks, batch.left)
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-        require_finite(f"step {bar.n + 1}/{config.steps}", [loss.item()])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        return policy.loss(z, goal, batch.blocks, batch.left)
+
+    fit("policy", policy.parameters(), config, loss_of_batch)
     familiarity = _familiarity(checkpoint, frames, train, held_out)
     metrics = _measure(policy.eval(), frames.draw(rng, held_out_rows, VALIDATION_FRAMES), checkpoint)
-    provenance = checkpoint.provenance | {
-        "policy": {
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "seed": seed,
-            "dataset": dataset.provenance,
-            "train": to_mapping(config),
-            "metrics": metrics,
-        }
-    }
+    provenance = provenance_with(checkpoint, "policy", dataset, config, seed, metrics)
     taught = dataclasses.replace(checkpoint, policy=policy, familiarity=familiarity, provenance=provenance)
     return taught, metrics | {"knows_strange_goals": familiarity is not None}
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from lewm_ros.config import ProposalTrainConfig
 from lewm_ros.model.checkpoint import Checkpoint
@@ -19,7 +16,7 @@ from lewm_ros.model.gap import FrameGap
 from lewm_ros.model.proposal import Proposal
 from lewm_training.data import EpisodeDataset
 from lewm_training.judge.embeddings import embed
-from lewm_training.learn.finite import require_finite
+from lewm_training.learn.head import fit, provenance_with
 
 VALIDATION_PAIRS = 4096
 
@@ -50,29 +47,17 @@ def train_proposal(
     if proposal.deltas:
         proposal.scale.copy_(pairs.draw(train, VALIDATION_PAIRS).way.std(0) + 1e-6)
     gap = FrameGap(config.gap, pairs.state_dim) if config.gap else None
-    parameters = [p for head in (proposal, gap) if head for p in head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
-    for _ in (bar := tqdm(range(config.steps), desc="train proposal", unit="step")):
+
+    def loss_of_batch() -> Tensor:
         batch = pairs.draw(train, config.batch_size, config.noise)
         loss = _proposal_loss(proposal, batch)
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
         if gap:
             loss = loss + _expectile_loss(gap(batch.z, batch.goal), batch.blocks, config.gap_expectile)
-        require_finite(f"step {bar.n + 1}/{config.steps}", [loss.item()])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        return loss
+
+    fit("proposal", [p for head in (proposal, gap) if head for p in head.parameters()], config, loss_of_batch)
     metrics = _measure(proposal.eval(), gap.eval() if gap else None, pairs.draw(held_out, VALIDATION_PAIRS))
-    provenance = checkpoint.provenance | {
-        "proposal": {
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "seed": seed,
-            "train": dataclasses.asdict(config),
-            "metrics": metrics,
-        }
-    }
+    provenance = provenance_with(checkpoint, "proposal", dataset, config, seed, metrics)
     return dataclasses.replace(checkpoint, proposal=proposal, gap=gap, provenance=provenance), metrics
 
 
