@@ -13,7 +13,7 @@ import pytest
 from conftest import joint_delta_space, random_model, small_model_config
 
 from lewm_ros.config import ConfigError
-from lewm_ros.environments import Environment, Score, make_environment
+from lewm_ros.environments import Environment, make_environment
 from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
 from lewm_ros.observation.input_spec import CameraSpec, InputSpec
@@ -22,15 +22,12 @@ from lewm_ros.robot.arm_actions import other
 from lewm_training.__main__ import main
 from lewm_training.judge.demo import goal_line
 from lewm_training.judge.evaluate import (
-    Compared,
-    Outcome,
     Timing,
     _pursue,
     environment_for,
     evaluate_direct,
     wilson_interval,
 )
-from lewm_training.judge.evaluate_ros import summarise_goals
 from lewm_training.judge.goals import planner_parameters_for, simulator_parameters
 from lewm_training.judge.processes import planner_config
 
@@ -99,45 +96,6 @@ def test_a_task_must_have_the_checkpoints_cameras_and_actions() -> None:
         environment_for(checkpoint, "reach")
     with pytest.raises(ConfigError, match=r"acts in 'joint_delta' .* task 'push' in .*gripper"):
         environment_for(Checkpoint(random_model(), joint_delta_space()), "push")
-
-
-def goal(final_distance_m: float, latency_s: float | None) -> dict:
-    """What the episode runner writes of a goal that is 0.2 m away."""
-    planned = latency_s is not None
-    return {
-        "start_distance_m": 0.2,
-        "final_distance_m": final_distance_m,
-        "closest_distance_m": min(final_distance_m, 0.1),
-        "success": final_distance_m <= 0.05,
-        "stages": {"reached": final_distance_m <= 0.05},
-        "stage_s": {},
-        "plan_latency_p50_s": latency_s,
-        "plan_latency_p95_s": latency_s,
-        "plan_rate_hz": 4.0 * planned,
-        "command_rate_hz": 20.0 * planned,
-        "cycles": 120 * planned,
-        "missed_cycles": 3 * planned,
-        "real_time_factor": 1.0,
-    }
-
-
-MISSED = Outcome(Score(0.2, "m", False), Score(0.2, "m", False))
-FLOOR = [Compared(MISSED, MISSED, None)] * 3
-
-
-def test_a_goal_without_a_plan_is_not_reached_and_has_no_latency(reach: Environment) -> None:
-    report = summarise_goals(reach, [goal(0.01, 0.1), goal(0.2, None), goal(0.3, 0.3)], FLOOR)
-    assert (report["episodes"], report["successes"], report["without_plan"]) == (3, 1, 1)
-    assert report["plan_latency_s"] == {"p50": pytest.approx(0.2), "p95": pytest.approx(0.3)}
-    assert report["missed_fraction"] == 6 / 240
-    assert report["final_distance_m"]["median"] == pytest.approx(0.155)  # of 0.01 and 0.3
-
-
-def test_without_any_plan_there_are_figures_nevertheless(reach: Environment) -> None:
-    report = summarise_goals(reach, [goal(0.2, None)] * 2, FLOOR[:2])
-    assert (report["success_rate"], report["without_plan"], report["plan_rate_hz"]) == (0.0, 2, 0.0)
-    assert report["plan_latency_s"] == {"p50": None, "p95": None}
-    assert report["missed_fraction"] is None
 
 
 def test_a_goal_without_a_plan_has_its_line() -> None:

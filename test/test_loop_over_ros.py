@@ -99,7 +99,7 @@ def test_eval_over_ros_reports_rates_and_the_same_start_as_the_direct_loop(
     # Where the environment waits for the planner, there is no timing but the one that was asked for; and only there
     # something can come between, or goals be found on the way.
     asked_for = {"replan_steps", "delay_steps", "plans_slower_than_delay"}
-    asked_for |= {"actor", "cost_variation", "interference", "surprised_episodes", "subgoals"}
+    asked_for |= {"actor", "cost_variation", "interference", "subgoals"}
     assert reports["ros"].keys() >= reports["direct"].keys() - asked_for
     assert reports["ros"]["unit"] == "m"
     start = [report["start_distance_m"]["median"] for report in reports.values()]

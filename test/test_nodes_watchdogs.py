@@ -248,6 +248,7 @@ def test_a_gripper_on_the_same_topic_does_not_push_the_arm_out() -> None:
             PANDA.joint_names,
             JointGuard(load_limits("panda")),
             lambda: 1.0,
+            lambda: 0.0,
             0,
             LatencyTrace(),
             lambda *_: None,

@@ -141,8 +141,6 @@ def evaluate_direct(
         "actor": planner.actor,
         "interference": interference,
         "subgoals": finder is not None,
-        "surprised_episodes": sum((outcome.largest_surprise or 0.0) > SURPRISE_THRESHOLD for outcome in outcomes),
-        "largest_surprise": quantiles([o.largest_surprise for o in outcomes if o.largest_surprise is not None]),
         **asdict(timing),
         "checkpoint": checkpoint.identity,
         "seed": seed,
@@ -171,6 +169,7 @@ def summarise(environment: Environment, outcomes: Sequence[Outcome], others: Seq
     floor, experts = [other.random for other in others], [other.expert for other in others if other.expert]
     latencies = [latency for outcome in outcomes for latency in outcome.plan_latency_s]
     unit = outcomes[0].start.unit
+    surprises = [outcome.largest_surprise for outcome in outcomes if outcome.largest_surprise is not None]
     finals = [outcome.final.value for outcome in outcomes if outcome.final is not None]
     return {
         "task": environment.name,
@@ -190,6 +189,8 @@ def summarise(environment: Environment, outcomes: Sequence[Outcome], others: Seq
         "plan_latency_s": {f"p{round(100 * q)}": quantile(latencies, q) for q in (0.5, 0.95)},
         "plan_rate_hz": len(latencies) / sum(latencies) if latencies else 0.0,
         f"lost_{unit}": quantiles([o.final.value - o.closest for o in outcomes if o.final and o.closest is not None]),
+        "surprised_episodes": sum(surprise > SURPRISE_THRESHOLD for surprise in surprises),
+        "largest_surprise": quantiles(surprises),
         "by_episode": [_figures(outcome) for outcome in outcomes],
     }
 

@@ -19,6 +19,9 @@ Goal = dict[str, Any]
 UNIT = "m"
 """Of the simulated arm's distances."""
 
+SETTLED_S = 1.0
+"""While speed is ramped up, as shipped, nothing surprises."""
+
 
 def evaluate_ros(
     checkpoint: str, task: str, episodes: int, seed: int, planner: PlannerConfig, device: str
@@ -68,9 +71,10 @@ def _outcome(goal: Goal) -> Outcome:
     start = Score(goal["start_distance_m"], UNIT, success=False)
     if goal["plan_latency_p50_s"] is None:
         return Outcome(start)
-    return Outcome(
-        start, Score(goal["final_distance_m"], UNIT, goal["success"], goal["stages"]), goal["closest_distance_m"]
-    )
+    final = Score(goal["final_distance_m"], UNIT, goal["success"], goal["stages"])
+    series = zip(goal["surprise"]["time_s"], goal["surprise"]["value"], strict=True)
+    largest = max((surprise for time_s, surprise in series if time_s >= SETTLED_S), default=None)
+    return Outcome(start, final, goal["closest_distance_m"], largest_surprise=largest)
 
 
 def _over(goals: Sequence[Goal], name: str, statistic: Callable[[list[float]], Any]) -> float | None:
