@@ -18,9 +18,7 @@ from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
 from lewm_ros.observation.input_spec import CameraSpec, InputSpec
 from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
-from lewm_ros.robot.arm_actions import other
 from lewm_training.__main__ import main
-from lewm_training.judge.demo import goal_line
 from lewm_training.judge.evaluate import (
     Timing,
     _pursue,
@@ -28,7 +26,6 @@ from lewm_training.judge.evaluate import (
     evaluate_direct,
     wilson_interval,
 )
-from lewm_training.judge.goals import planner_parameters_for, simulator_parameters
 from lewm_training.judge.processes import planner_config
 
 REPORT = {
@@ -96,34 +93,6 @@ def test_a_task_must_have_the_checkpoints_cameras_and_actions() -> None:
         environment_for(checkpoint, "reach")
     with pytest.raises(ConfigError, match=r"acts in 'joint_delta' .* task 'push' in .*gripper"):
         environment_for(Checkpoint(random_model(), joint_delta_space()), "push")
-
-
-def test_a_goal_without_a_plan_has_its_line() -> None:
-    shown = {"index": 1, "success": False}
-    assert goal_line(goal(0.2, None) | shown, 3) == (
-        "goal 2/3  missed   distance  20.0 -> 20.0 cm  no plan  commands 0.0 Hz\n"
-    )
-    assert "plans 4.0 Hz  latency 100 ms  commands" in goal_line(goal(0.2, 0.1) | shown, 3)
-    lost = {"stages": {"touched": True, "lifted": False, "placed": False}, "stage_s": {"touched": 1.0, "lifted": 2.0}}
-    assert goal_line(goal(0.2, 0.1) | shown | lost, 3).endswith("Hz  got to lifted\n")
-
-
-@pytest.mark.parametrize(
-    ("control_hz", "input_age_s", "plan_age_s"), [(20.0, 0.4, 2.0), (10.0, 0.6, 2.0), (2.0, 3.0, 10.0)]
-)
-def test_the_simulated_loop_suits_the_checkpoint(control_hz: float, input_age_s: float, plan_age_s: float) -> None:
-    checkpoint = Checkpoint(random_model(), replace(joint_delta_space(), control_hz=control_hz))
-    simulator = simulator_parameters(checkpoint, "reach")
-    assert (simulator["image_size"], simulator["image_hz"], simulator["tick_hz"]) == (32, control_hz, 2.0 * control_hz)
-    # Six steps without a frame, four blocks of five steps without a plan, at least what is shipped: 0.4 and 2 s.
-    planner = planner_parameters_for(checkpoint.action_space)
-    assert (planner["max_input_age_s"], planner["max_plan_age_s"]) == (input_age_s, plan_age_s)
-
-
-def test_actions_that_no_arm_carries_out_are_refused() -> None:
-    space = replace(other((1.0,) * 7, control_hz=20.0), action_block=5)
-    with pytest.raises(ConfigError, match="action space 'other': the simulated Panda acts in"):
-        simulator_parameters(Checkpoint(random_model(), space), "reach")
 
 
 def test_the_shipped_search_is_the_one_of_the_node() -> None:

@@ -75,6 +75,8 @@ def test_a_goal_without_a_plan_has_its_line() -> None:
         "goal 2/3  missed   distance  20.0 -> 20.0 cm  no plan  commands 0.0 Hz\n"
     )
     assert "plans 4.0 Hz  latency 100 ms  commands" in goal_line(goal(0.2, 0.1) | {"index": 1}, 3)
+    lost = {"stages": {"touched": True, "lifted": False, "placed": False}, "stage_s": {"touched": 1.0, "lifted": 2.0}}
+    assert goal_line(goal(0.2, 0.1) | {"index": 1} | lost, 3).endswith("Hz  got to lifted\n")
 
 
 @pytest.mark.parametrize(
