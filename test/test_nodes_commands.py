@@ -291,11 +291,11 @@ def test_motions_of_the_hand_become_motions_of_the_joints(node: Recorder) -> Non
         moved_m, turned_rad = moved_hand(point.positions)
         np.testing.assert_allclose(moved_m, [0.004 * count, 0.0, 0.0], atol=5e-4)
         assert turned_rad == pytest.approx(0.005 * count, abs=2e-3)
-    assert [message.data for message in node.sent["gripper"]] == [1.0] * 10, "kept in range"
+    assert [message.data for message in node.sent["gripper"]] == [1.0] * 9, "kept in range, a step after the arm"
     # What is said to be carried out is what the hand does; the gripper's 2 was kept in range.
     np.testing.assert_allclose(done[-1], [0.004, 0.0, 0.0, 0.0, 0.0, 0.005, 1.0], atol=5e-4)
     driven.brake()
-    assert len(node.sent["gripper"]) == 10, "braking leaves the gripper alone"
+    assert len(node.sent["gripper"]) == 9, "braking leaves the gripper alone"
 
 
 def test_a_ramp_scales_the_motion_of_the_hand_and_not_the_gripper(node: Recorder) -> None:
@@ -366,3 +366,25 @@ def test_a_gripper_beside_joints_is_sent_only_once_there_is_a_value(node: Record
     (first, second) = node.sent["commands"]
     np.testing.assert_allclose(first.data, PANDA.home_rad)
     np.testing.assert_allclose(second.data[0], PANDA.home_rad[0] + 0.01)
+
+
+def test_the_gripper_acts_when_the_arm_is_where_it_is_to_act(node: Recorder) -> None:
+    """A trajectory is sent a step ahead of the arm, for which the gripper, which acts at once, has to wait."""
+    space = joint_delta(PANDA.joint_names, (0.05,) * 7, HZ, gripper=True)
+    output = make_output(node, "joint_trajectory", space, PANDA.joint_names, False, "base_link")
+    output.use_limits(LIMITS, margin_rad=0.02, max_lead_rad=0.3, workspace=None)
+    output.begin(PANDA.home_rad)
+    driven = Driven(output)
+    rest, close, open_ = np.zeros(8), np.array([*[0.0] * 7, 1.0]), np.array([*[0.0] * 7, -1.0])
+    driven.settle(space.rest())
+    told = []
+    for action in (close, open_, rest, rest):
+        driven.send(action, rest[np.newaxis])
+        told.append(output.commanded_grip)
+    assert output.lead_steps == 1
+    assert told == [None, 1.0, -1.0, 0.0]
+    assert [message.data for message in node.sent["gripper"]] == [1.0, -1.0, 0.0]
+    output.begin(PANDA.home_rad)
+    driven.settle(space.rest())
+    driven.send(space.rest(), rest[np.newaxis])
+    assert len(node.sent["gripper"]) == 3, "what was to come is forgotten when the motion begins anew"

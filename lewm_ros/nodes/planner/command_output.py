@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,7 +47,8 @@ class CommandOutput(ABC):
     """Adds actions to a target, and sends what the safety filter makes of it. Actions are (n, dim), one per step.
 
     Targets and paths are positions of the J joints, or displacements of the hand along and about J = 6 axes. What
-    actions hold for the gripper goes out on `gripper`, -1 open to +1 closed, unless they say 'as it is'.
+    actions hold for the gripper goes out on `gripper`, -1 open to +1 closed, unless they say 'as it is'; a gripper acts
+    at once, so that it is told `lead_steps` after the arm.
 
     Args:
         node: publishes.
@@ -85,6 +87,7 @@ class CommandOutput(ABC):
         self._filter: SafetyFilter | None = None
         self._clock_jumped = False
         self.commanded_grip: float | None = None
+        self._grips: deque[tuple[int, float]] = deque()
         self._channels = ArmChannels.of(space)
         if self._channels.joints and not self.moves_joints:
             raise ConfigError(
@@ -155,6 +158,7 @@ class CommandOutput(ABC):
         Raises:
             ValueError: the arm cannot be moved from there.
         """
+        self._grips.clear()
         self._filter.begin(self._measured(measured_rad))
         self._target = self._filter.aim_rad
         self._executed = self._space.rest()
@@ -180,9 +184,9 @@ class CommandOutput(ABC):
         self._target = np.clip(wanted, aim - MAX_LAG, aim + MAX_LAG)
         self._publish(step_ns, before, self._after(self._target, scale * ahead), scale)
         grip = np.nan if self._channels.gripper is None else action[self._channels.gripper]
-        if np.isfinite(grip) and not self._dry_run:
-            self.commanded_grip = float(np.clip(grip, -1.0, 1.0))
-            self._grip(Float64(data=self.commanded_grip))
+        if np.isfinite(grip):
+            self._grips.append((step_ns, float(np.clip(grip, -1.0, 1.0))))
+        self._tell_gripper(step_ns - self.lead_steps * self._control_ns)
         return self._carried_out(before, np.clip(grip, -1.0, 1.0))
 
     @abstractmethod
@@ -200,6 +204,14 @@ class CommandOutput(ABC):
         self._filter.brake(None if measured_rad is None else self._measured(measured_rad))
         self._publish(step_ns, before, np.empty((0, len(self._target))), scale=1.0)
         return self._filter.standing
+
+    def _tell_gripper(self, step_ns: int) -> None:
+        """Tell the gripper what it was to do by the control step that begins at `step_ns`."""
+        while self._grips and self._grips[0][0] <= step_ns:
+            _, grip = self._grips.popleft()
+            if not self._dry_run:
+                self.commanded_grip = grip
+                self._grip(Float64(data=grip))
 
     def _carried_out(self, before: Array, grip: float) -> Array:
         """The action (dim,) that led from a command (J,) to the newest one, and moved the gripper, NaN: as it is."""
@@ -407,6 +419,7 @@ class TwistOutput(CommandOutput):
         self._filter = TwistLimits(tuple(hz * most)).make_filter(hz)
 
     def begin(self, measured_rad: Array) -> None:
+        self._grips.clear()
         self._filter.begin(np.zeros(len(AXES)))
         self._target = self._filter.aim_rad
         self._executed = self._space.rest()
