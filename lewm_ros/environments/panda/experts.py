@@ -26,14 +26,32 @@ from lewm_ros.environments.panda.cube_tasks import (
 from lewm_ros.environments.panda.problem import PandaProblem
 from lewm_ros.robot.arm import Array
 
-TRAVEL_HEIGHT_M = 0.13
-"""Height of the end effector above the table on its way to another place, a held cube included."""
+TRAVEL_M = 0.105
+"""How far above its target the end effector travels, a held cube included."""
+
+CONE_SLOPE, CONE_TIP_M = 2.5, 0.006
+TURN_HEIGHT_M, TURN_FREE_RAD = 0.12, 0.15
+"""The hand comes down inside a cone that stands on its target, with so much height for every metre that it is aside by
+more than the tip, and for every radian that it is still to turn by more than what does no harm."""
+
+CLIMB_M = 0.03
+"""So far below the cone it goes straight up, and the nearer to it the more sideways."""
+
+TURNING_M = np.array([0.14, 0.08])
+"""It begins to turn when it is so near, and turns at full speed so near: from afar the cube's turn is hardly seen."""
 
 OPEN, CLOSED = -1.0, 1.0
 NOISE_MEMORY = 0.85
 NOISE_TURNS = 0.05
 """Noise comes in gusts, so that what follows one is the expert's own way back: chance per control step that one begins,
 or ends."""
+
+ASTRAY = 0.5
+ASTRAY_M, ASTRAY_RAD = 0.05, math.pi / 4.0
+NOTICED_M = np.array([0.02, 0.08])
+"""Share of the episodes in which the expert first goes astray: so far aside at most and so much turned, down to a
+height above the target between these, where it notices. That shows the hand low beside the cube and turned against it,
+and the way from there."""
 
 
 class Expert(ABC):
@@ -42,16 +60,21 @@ class Expert(ABC):
     Args:
         problem: what to solve.
         limit: largest action (7,) per control step.
-        rng: the episode's generator; draws the pace and the noise.
-        noise: standard deviation of the noise that is added to actions in a gust, as a share of the limit.
+        rng: the episode's generator; draws the pace, the noise, and whether and how far the expert goes astray.
+        noise: standard deviation of the noise that is added to actions in a gust, as a share of the limit. Without
+            noise the expert does not go astray.
     """
 
     def __init__(self, problem: PandaProblem, limit: Array, rng: np.random.Generator, noise: float = 0.0) -> None:
         self.problem, self.limit, self.rng, self.noise = problem, limit, rng, noise
         self.goal_m = problem.cube_goal_pose[:3]
-        self.goal_yaw_rad = wrap(yaw_of(problem.cube_goal_pose), math.pi / 2.0)
         self.pace = rng.uniform(0.5, 1.0)
         self.wander, self.gust = np.zeros(7), False
+        angle, far = rng.uniform(-math.pi, math.pi), rng.uniform(0.0, ASTRAY_M)
+        self.astray_m = far * np.array([math.cos(angle), math.sin(angle)])
+        self.astray_rad = rng.uniform(-ASTRAY_RAD, ASTRAY_RAD)
+        self.noticed_m = rng.uniform(*NOTICED_M)
+        self.is_astray = rng.random() < ASTRAY and noise > 0.0
 
     def act(self, arm: SimArm) -> Array:
         """The next action (7,), within the limit."""
@@ -69,6 +92,17 @@ class Expert(ABC):
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:
         """Where the hand, which points down, should be now: end effector (3,) in m, turn in rad, gripper command."""
 
+    def approach(self, arm: SimArm, target: Array, yaw_rad: float) -> tuple[Array, float]:
+        """The next waypoint (3,) and turn on the way to `target` (3,) and `yaw_rad`, or to where the expert strays."""
+        tip = arm.tcp_position_m
+        if self.is_astray:
+            aim, yaw = target + np.array([*self.astray_m, 0.0]), yaw_rad + self.astray_rad
+            near = np.linalg.norm(aim[:2] - tip[:2]) < 2.0 * CONE_TIP_M
+            self.is_astray = not (near and tip[2] - target[2] < self.noticed_m)
+            if self.is_astray:
+                target, yaw_rad = aim, yaw
+        return _approach(tip, hand_yaw(arm.tcp_quaternion), target, yaw_rad)
+
 
 class PushExpert(Expert):
     """Goes behind the cube, as seen from the goal, and slides it there; goes round again if it slipped aside."""
@@ -76,53 +110,63 @@ class PushExpert(Expert):
     yaw_rad = PUSH_YAW_RAD
 
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:
-        cube, tip = arm.cube_pose[:2], arm.tcp_position_m
+        cube, tip, gripper = arm.cube_pose[:2], arm.tcp_position_m, gripper_command(PUSH_OPENING_M)
         way = self.goal_m[:2] - cube
         if np.linalg.norm(way) < 0.01:
-            return _hop(tip, self.problem.goal_position_m), self.yaw_rad, gripper_command(PUSH_OPENING_M)
+            return *_approach(tip, self.yaw_rad, self.problem.goal_position_m, self.yaw_rad), gripper
         direction = way / np.linalg.norm(way)
         self.yaw_rad = push_yaw(math.atan2(direction[1], direction[0]), near_rad=self.yaw_rad)
         behind = (cube - tip[:2]) @ direction
         aside = abs((cube - tip[:2]) @ np.array([-direction[1], direction[0]]))
         if tip[2] < 2.0 * TIP_HEIGHT_M and behind > 0.8 * PUSH_DISTANCE_M and aside < 0.02:
-            position = np.array([*(self.goal_m[:2] - PUSH_DISTANCE_M * direction), TIP_HEIGHT_M])
-        else:
-            position = _hop(tip, np.array([*(cube - 2.0 * PUSH_DISTANCE_M * direction), TIP_HEIGHT_M]))
-        return position, self.yaw_rad, gripper_command(PUSH_OPENING_M)
+            return np.array([*(self.goal_m[:2] - PUSH_DISTANCE_M * direction), TIP_HEIGHT_M]), self.yaw_rad, gripper
+        start = np.array([*(cube - 2.0 * PUSH_DISTANCE_M * direction), TIP_HEIGHT_M])
+        return *self.approach(arm, start, self.yaw_rad), gripper
 
 
 class PickPlaceExpert(Expert):
     """Grasps the cube from above, carries it over the table, sets it down at the goal, lets go and rises."""
 
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:
-        cube, tip = arm.cube_pose, arm.tcp_position_m
-        yaw = wrap(yaw_of(cube), math.pi / 2.0)
+        cube, tip, turned = arm.cube_pose, arm.tcp_position_m, hand_yaw(arm.tcp_quaternion)
         grasp = np.array([*cube[:2], cube[2] + TIP_HEIGHT_M - self.goal_m[2]])
         closed = arm.gripper_m < 0.027
         around = np.linalg.norm(grasp - tip) < 0.012
         lies_at_goal = np.linalg.norm(cube[:3] - self.goal_m) < (0.012 if closed else 0.025)
+        if lies_at_goal and arm.gripper_m > 0.033:
+            return *_approach(tip, turned, self.problem.goal_position_m, turned), OPEN
         if lies_at_goal:
-            is_open = arm.gripper_m > 0.033
-            return _hop(tip, self.problem.goal_position_m) if is_open else tip, self.goal_yaw_rad, OPEN
+            return tip, turned, OPEN
         if around and closed:
             place = np.array([*(self.goal_m[:2] + tip[:2] - cube[:2]), TIP_HEIGHT_M])
-            return _hop(tip, place), self.goal_yaw_rad, CLOSED
-        if around:
-            return grasp, yaw, CLOSED
-        return _hop(tip, grasp), yaw, OPEN
+            return *_approach(tip, turned, place, _nearest_turn(self.problem.cube_goal_pose, turned)), CLOSED
+        yaw = _nearest_turn(cube, turned)
+        return (grasp, yaw, CLOSED) if around else (*self.approach(arm, grasp, yaw), OPEN)
 
 
-def _hop(tip: Array, target: Array) -> Array:
-    """The next waypoint (3,) on a way from `tip` to `target` that rises first, travels, and comes down from above.
+def hand_yaw(quaternion: Array) -> float:
+    """Turn (rad) of a hand that points down, the inverse of `hand_down`; `quaternion` (4,) is w, x, y, z."""
+    return wrap(2.0 * math.atan2(quaternion[2], quaternion[1]), 2.0 * math.pi)
 
-    Coming down is allowed inside a funnel that stands on the target.
+
+def _nearest_turn(cube_pose: Array, hand_rad: float) -> float:
+    """The turn of the hand that fits the cube's faces, of the four the nearest to how it is turned now."""
+    return hand_rad + wrap(yaw_of(cube_pose) - hand_rad, math.pi / 2.0)
+
+
+def _approach(tip: Array, hand_rad: float, target: Array, yaw_rad: float) -> tuple[Array, float]:
+    """The next waypoint (3,) and turn on the way from `tip`, turned by `hand_rad`, to `target` and `yaw_rad`.
+
+    Both change smoothly with where the hand is, so that who learns from it by a glance that is a little wrong is only a
+    little wrong.
     """
-    aside = np.linalg.norm(target[:2] - tip[:2])
-    if aside < 0.008 + 0.3 * max(0.0, tip[2] - target[2]):
-        return target
-    if tip[2] < TRAVEL_HEIGHT_M - 0.03:
-        return np.array([*tip[:2], TRAVEL_HEIGHT_M])
-    return np.array([*target[:2], TRAVEL_HEIGHT_M])
+    aside = float(np.linalg.norm(target[:2] - tip[:2]))
+    turn = wrap(yaw_rad - hand_rad, 2.0 * math.pi)
+    too_far = max(0.0, aside - CONE_TIP_M) * CONE_SLOPE + max(0.0, abs(turn) - TURN_FREE_RAD) * TURN_HEIGHT_M
+    height = target[2] + min(TRAVEL_M, too_far)
+    sideways = np.clip(1.0 - (height - tip[2]) / CLIMB_M, 0.0, 1.0)
+    turning = np.interp(aside, TURNING_M[::-1], [1.0, 0.0])
+    return np.array([*(tip[:2] + sideways * (target[:2] - tip[:2])), height]), hand_rad + turning * turn
 
 
 def _shorten(vector: Array, longest: float) -> Array:

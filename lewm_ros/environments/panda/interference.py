@@ -1,4 +1,4 @@
-"""What comes between the arm and its task, so that one can see how well it copes."""
+"""What comes between the arm and its task, to see how well it copes, or to teach that some of it does not matter."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ MOVED_M = 0.08
 
 APPROACH_M, LIFTED_M = 0.10, 0.03
 """It is moved when the hand is so near, or taken away when it is so high."""
+
+VIEW_CHANGES = 1.0 / 80.0
+VIEW_OFFSET_M = 0.005
+VIEW_BRIGHTNESS = (0.4, 1.15)
+"""While recording: chance per control step that the view changes, standard deviation of the cameras' places per axis,
+and the factor on all light."""
 
 
 @dataclass
@@ -36,6 +42,29 @@ class Interference:
         if not self.done and self.now(arm):
             self.done = True
             self.interfere(arm)
+
+
+class UnsteadyView:
+    """Another light, and cameras a little off their places, from the start and from random moments on.
+
+    They change within an episode since a goal image is seen in another light than the way to it.
+
+    Args:
+        rng: the episode's generator.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def saw(self, arm: SimArm) -> None:
+        """Look at a control step, and change the view if it is time."""
+        if self.rng.random() < VIEW_CHANGES:
+            self.change(arm)
+
+    def change(self, arm: SimArm) -> None:
+        """Change the view."""
+        offset_m = self.rng.normal(0.0, VIEW_OFFSET_M, 3)
+        arm.disturbance = Disturbance(tuple(offset_m), brightness=self.rng.uniform(*VIEW_BRIGHTNESS))
 
 
 def move_cube(arm: SimArm) -> None:
