@@ -17,7 +17,7 @@ from lewm_ros.environments.panda.arm import SimArm
 from lewm_ros.environments.panda.disturbance import Disturbance
 from lewm_ros.environments.panda.experts import Expert, PickPlaceExpert, PushExpert
 from lewm_ros.environments.panda.exploration import ANCHORS, KINDS, Explorer
-from lewm_ros.environments.panda.interference import INTERFERENCES, Interference, UnsteadyView
+from lewm_ros.environments.panda.interference import INTERFERENCES, Interference, Variety
 from lewm_ros.environments.panda.problem import CubeWay, PandaProblem
 from lewm_ros.environments.panda.tasks import Task, make_task, sample_free_joints
 from lewm_ros.environments.smooth_noise import SmoothNoise
@@ -31,8 +31,8 @@ FINGER = "panda_finger_joint1"
 RECORDED_S = 5.0
 """Of an exploring episode."""
 
-DEMONSTRATED_S = 6.0
-"""Of an expert's episode; in light and from places of the cameras that change."""
+DEMONSTRATED_S = 7.0
+"""Of an expert's episode."""
 
 
 class Actor(Protocol):
@@ -106,7 +106,7 @@ class PandaEnvironment:
         self._problem: PandaProblem | None = None
         self._way = CubeWay()
         self._make_interference = INTERFERENCES.get(interference)
-        self._interference: Interference | UnsteadyView | None = None
+        self._interference: Interference | Variety | None = None
 
     def problems(self, seed: int) -> Iterator[PandaProblem]:
         """See `Environment`; drawn from a stream of their own."""
@@ -210,10 +210,10 @@ class PandaEnvironment:
     def _demonstrate(self, rng: np.random.Generator) -> Recording:
         problem = self.task.sample(self.arm, rng)
         self.reset(problem)
-        self._interference = UnsteadyView(rng)
-        self._interference.change(self.arm)
         noise = rng.uniform(0.0, self._noise)
         steps = round(DEMONSTRATED_S * self.action_space.control_hz)
+        variety = self._interference = Variety(rng, moves_until=steps // 2)
+        variety.change_view(self.arm)
         return Recording(self._acting(problem, rng, noise), steps, {"kind": "expert", "noise": noise}, problem)
 
     def _acting(self, problem: PandaProblem, rng: np.random.Generator, noise: float) -> Acting:

@@ -10,6 +10,7 @@ import numpy as np
 from lewm_ros.environments.panda.arm import SimArm
 from lewm_ros.environments.panda.cube_tasks import CUBE_AREA_M, cube_on_table, yaw_of
 from lewm_ros.environments.panda.disturbance import Disturbance
+from lewm_ros.robot.arm import Array
 
 MOVED_M = 0.08
 """How far the cube is moved by hand."""
@@ -17,11 +18,11 @@ MOVED_M = 0.08
 APPROACH_M, LIFTED_M = 0.10, 0.03
 """It is moved when the hand is so near, or taken away when it is so high."""
 
-VIEW_CHANGES = 1.0 / 80.0
+VIEW_CHANGES, CUBE_MOVES = 1.0 / 80.0, 1.0 / 80.0
 VIEW_OFFSET_M = 0.005
 VIEW_BRIGHTNESS = (0.4, 1.15)
-"""While recording: chance per control step that the view changes, standard deviation of the cameras' places per axis,
-and the factor on all light."""
+"""While recording: chance per control step that the view changes and that the cube is moved, standard deviation of the
+cameras' places per axis, and the factor on all light."""
 
 
 @dataclass
@@ -44,27 +45,42 @@ class Interference:
             self.interfere(arm)
 
 
-class UnsteadyView:
-    """Another light, and cameras a little off their places, from the start and from random moments on.
+class Variety:
+    """What varies while demonstrations are recorded: the light, the places of the cameras, and that of the cube.
 
-    They change within an episode since a goal image is seen in another light than the way to it.
+    Light and cameras change within an episode since a goal image is seen in another light than the way to it. The cube
+    is moved by hand at most once, and early, so that the episode ends with the cube at its goal.
 
     Args:
         rng: the episode's generator.
+        moves_until: the cube is not moved after so many control steps.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, moves_until: int) -> None:
+        self.rng, self._moves_left = rng, moves_until
 
     def saw(self, arm: SimArm) -> None:
-        """Look at a control step, and change the view if it is time."""
+        """Look at a control step, and change something if it is time."""
         if self.rng.random() < VIEW_CHANGES:
-            self.change(arm)
+            self.change_view(arm)
+        self._moves_left -= 1
+        if self._moves_left >= 0 and self.rng.random() < CUBE_MOVES:
+            self._moves_left = 0
+            arm.place_cube(self._another_place(arm.cube_pose[:2]))
 
-    def change(self, arm: SimArm) -> None:
-        """Change the view."""
+    def change_view(self, arm: SimArm) -> None:
+        """Draw light and places of the cameras."""
         offset_m = self.rng.normal(0.0, VIEW_OFFSET_M, 3)
         arm.disturbance = Disturbance(tuple(offset_m), brightness=self.rng.uniform(*VIEW_BRIGHTNESS))
+
+    def _another_place(self, place_m: Array) -> Array:
+        """A pose (7,) near a place (2,), and far enough for the fingers not to be in the cube then."""
+        place_m = np.clip(place_m, *CUBE_AREA_M)
+        while True:
+            angle, far = self.rng.uniform(-np.pi, np.pi), self.rng.uniform(MOVED_M, 1.5 * MOVED_M)
+            other = place_m + far * np.array([np.cos(angle), np.sin(angle)])
+            if np.all((other >= CUBE_AREA_M[0]) & (other <= CUBE_AREA_M[1])):
+                return cube_on_table(other, self.rng.uniform(-np.pi / 4.0, np.pi / 4.0))
 
 
 def move_cube(arm: SimArm) -> None:
