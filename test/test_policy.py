@@ -127,6 +127,18 @@ def test_a_model_learns_along_with_a_policy(bars: Path, tmp_path: Path) -> None:
     assert again.epoch == 3
 
 
+def test_a_run_begins_with_the_policy_of_a_checkpoint_if_it_is_configured_alike(
+    bars: Path, taught: tuple[Checkpoint, dict[str, Any]], tmp_path: Path
+) -> None:
+    start = str(save_checkpoint(taught[0], tmp_path / "taught"))
+    before = taught[0].policy.state_dict()
+    alike = toy_trainer(bars, tmp_path / "alike", start_checkpoint=start, behaviour=BehaviourConfig(SMALL))
+    assert all(torch.equal(weight, before[name]) for name, weight in alike.policy.state_dict().items())
+    wider = BehaviourConfig(replace(SMALL, width=48))
+    other = toy_trainer(bars, tmp_path / "other", start_checkpoint=start, behaviour=wider)
+    assert other.policy.head.in_features == 48
+
+
 class Walk:
     """The world of a test: a state of one token of 7 numbers moves by the mean of a block's actions."""
 
