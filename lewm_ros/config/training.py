@@ -115,8 +115,8 @@ class TrainConfig:
     `encoder_checkpoint` is a checkpoint whose encoder the model begins with; its sizes then count in place of
     `model.encoder`. A model of patch tokens needs that, or a `timm_name`, to have an encoder that has learned anything.
 
-    `start_checkpoint` is a checkpoint of the same sizes and inputs whose weights the model, and the policy if it has one
-    that is configured alike, begin with.
+    `start_checkpoint` is a checkpoint of the same sizes and inputs whose weights the model begins with, and the policy
+    if it has one that is configured alike.
 
     Off by default: `readouts`, what heads read from the states while training; `behaviour`, a policy that learns along;
     `straightening`, the weight of 1 - cos
