@@ -29,7 +29,8 @@ TRAINING = {
     "judge": {"data"},
     "learn": {"data", "collect", "judge"},
     "bench": {"data", "collect", "judge", "learn"},
-    "commands": {"data", "collect", "judge", "learn", "bench"},
+    "experiment": {"judge"},
+    "commands": {"data", "collect", "judge", "learn", "bench", "experiment"},
     "__main__": {"data", "commands"},
 }
 MAY_IMPORT = {f"lewm_ros.{part}": {f"lewm_ros.{other}" for other in known} for part, known in LIBRARY.items()} | {

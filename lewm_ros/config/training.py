@@ -118,6 +118,8 @@ class TrainConfig:
     `start_checkpoint` is a checkpoint of the same sizes and inputs whose weights the model begins with, and the policy
     if it has one that is configured alike.
 
+    `episodes` says how many of the dataset's are trained on, drawn by the seed (None: all that are not held out).
+
     Off by default: `readouts`, what heads read from the states while training; `behaviour`, a policy that learns along;
     `straightening`, the weight of 1 - cos
     between successive latent velocities (arXiv 2603.12231); `rollout_blocks` above 1, which adds the mean error of
@@ -130,6 +132,7 @@ class TrainConfig:
     action_block: int | None = None
     encoder_checkpoint: str = ""
     start_checkpoint: str = ""
+    episodes: int | None = None
     readouts: tuple[ReadoutConfig, ...] = ()
     behaviour: BehaviourConfig | None = None
     sigreg: SIGRegConfig = field(default_factory=SIGRegConfig)

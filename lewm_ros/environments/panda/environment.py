@@ -72,6 +72,7 @@ class PandaEnvironment:
         action_space: joint_delta or ee_delta; empty: the task's own.
         noise: largest noise of a scripted expert, as a share of the bounds; each episode draws its own.
         interference: what comes between the arm and its task, one of `INTERFERENCES`; empty: nothing.
+        steady: light, cameras and cube stay as they are while demonstrations are recorded; see `Variety`.
 
     Raises:
         ConfigError: there is no such task, camera, action space or interference, or the rate does not fit physics.
@@ -86,6 +87,7 @@ class PandaEnvironment:
         action_space: str = "",
         noise: float = 0.4,
         interference: str = "",
+        steady: bool = False,
     ) -> None:
         self.task: Task = make_task(task)
         cameras = cameras or (CAMERAS if self.task.needs_cube else CAMERAS[:1])
@@ -102,7 +104,7 @@ class PandaEnvironment:
         self.name, self.cameras, self.budget_steps = task, cameras, round(self.task.budget_s * control_hz)
         self.action_space: ActionSpace = panda_space(action_space or SPACES[task], control_hz, self.task.needs_cube)
         self.vectors = {"proprio": PANDA.joint_names, "gripper": (FINGER,)}
-        self._noise = noise
+        self._noise, self._steady = noise, steady
         self._problem: PandaProblem | None = None
         self._way = CubeWay()
         self._make_interference = INTERFERENCES.get(interference)
@@ -212,8 +214,9 @@ class PandaEnvironment:
         self.reset(problem)
         noise = rng.uniform(0.0, self._noise)
         steps = round(DEMONSTRATED_S * self.action_space.control_hz)
-        variety = self._interference = Variety(rng, moves_until=steps // 2)
-        variety.change_view(self.arm)
+        if not self._steady:
+            variety = self._interference = Variety(rng, moves_until=steps // 2)
+            variety.change_view(self.arm)
         return Recording(self._acting(problem, rng, noise), steps, {"kind": "expert", "noise": noise}, problem)
 
     def _acting(self, problem: PandaProblem, rng: np.random.Generator, noise: float) -> Acting:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lewm_ros.config import to_mapping
+from lewm_ros.config import ConfigError, to_mapping
 from lewm_ros.environments import Environment, make_environment
 from lewm_ros.environments.environment import EnvironmentGone, check_observation, check_score
+from lewm_ros.environments.panda.tasks import TASKS
 from lewm_training.collect.workers import Spread
 from lewm_training.data import merge_episodes, write_episode
 from lewm_training.data.spec import camera_columns
@@ -37,6 +38,7 @@ class CollectConfig:
         control_hz: None: the environment's own rate.
         action_space: name of one that the environment has; empty: its choice.
         seed: of everything random.
+        steady: nothing varies that need not, where the environment varies something while it is recorded.
     """
 
     task: str = "reach"
@@ -47,10 +49,18 @@ class CollectConfig:
     control_hz: float | None = None
     action_space: str = ""
     seed: int = 0
+    steady: bool = False
 
     def environment(self) -> Environment:
         """What is recorded; see `make_environment` for the errors."""
-        options = {"cameras": self.cameras, "control_hz": self.control_hz, "action_space": self.action_space}
+        if self.steady and self.task not in TASKS:
+            raise ConfigError(f"steady: only for {', '.join(TASKS)}, not for task '{self.task}'")
+        options = {
+            "cameras": self.cameras,
+            "control_hz": self.control_hz,
+            "action_space": self.action_space,
+            "steady": self.steady,
+        }
         given = {name: value for name, value in options.items() if value}
         return make_environment(self.task, image_size=self.image_size, **given)
 

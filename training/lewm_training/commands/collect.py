@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="simulate on a Ray cluster instead (default: this machine's)",
     )
+    parser.add_argument(
+        "--steady", action="store_true", help="push and pick_place: do not vary light, cameras and the cube's place"
+    )
     parser.add_argument("--out", type=output_file, required=True, help="HDF5 file to write")
 
 
@@ -53,6 +56,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         image_size=options.image_size,
         action_space=options.action_space,
         seed=options.seed,
+        steady=options.steady,
     )
     spread = over_ray(options.ray) if options.ray else over_processes(options.processes)
     collect(config, options.out, spread)

@@ -167,6 +167,18 @@ class EpisodeDataset:
             raise DatasetError(f"{self.path}: {share} leaves none to train on")
         return np.sort(order[held_out:]), np.sort(order[:held_out])
 
+    def some(self, episodes: NDArray[np.int64], count: int | None, seed: int) -> NDArray[np.int64]:
+        """So many of these episodes, drawn by the seed: of a larger number, those of a smaller one and more; None: all.
+
+        Raises:
+            ConfigError: there are not so many.
+        """
+        if count is None:
+            return episodes
+        if count > len(episodes):
+            raise ConfigError(f"episodes: {self.path} has {len(episodes)} to learn from, got {count}")
+        return np.sort(np.random.default_rng(seed).permutation(episodes)[:count])
+
     def window_starts(self, episodes: NDArray[np.int64], span: int) -> NDArray[np.int64]:
         """First rows of every window of `span` control steps that lies inside one of the episodes.
 

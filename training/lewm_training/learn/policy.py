@@ -38,7 +38,7 @@ def train_policy(
     """
     dataset.require_same_actions(checkpoint.action_space, f"checkpoint '{checkpoint.name}'")
     train, held_out = dataset.split(config.validation_fraction, seed)
-    train = np.random.default_rng(seed).permutation(train)[: config.episodes]
+    train = dataset.some(train, config.episodes, seed)
     torch.manual_seed(seed)
     frames = Demonstrations(checkpoint, dataset, config, np.union1d(train, held_out))
     train_rows, held_out_rows = (frames.beginnings(episodes) for episodes in (train, held_out))

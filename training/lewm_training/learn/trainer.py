@@ -85,6 +85,7 @@ class Trainer:
             raise ConfigError(f"batch_size: must be at least 2 for each of {self.ranks.world} processes")
         block = action_block(config.model, dataset)
         train_episodes, self.held_out = dataset.split(config.validation_fraction, seed)
+        train_episodes = dataset.some(train_episodes, config.episodes, seed)
         self.action_space = action_space_of(dataset, train_episodes, block)
         inputs = input_spec_of(config.inputs, config.model.encoder.image_size, dataset, train_episodes)
         reader = InputReader(dataset, inputs, config.readouts)

@@ -12,6 +12,7 @@ from lewm_training.judge.figures.reconstruction import plot_futures, plot_recons
 from lewm_training.judge.figures.retrieval import measures_of, plot_retrieval, plot_retrieval_error
 from lewm_training.judge.figures.soak import plot_soak
 from lewm_training.judge.figures.surprise import plot_surprise
+from lewm_training.judge.figures.trend import plot_trends
 
 __all__ = [
     "measures_of",
@@ -26,4 +27,5 @@ __all__ = [
     "plot_retrieval_error",
     "plot_soak",
     "plot_surprise",
+    "plot_trends",
 ]
