@@ -281,6 +281,28 @@ class World:
         self.rng = np.random.default_rng(seed)
     def act(self):
         return self.rng.uniform(-0.1, 0.1, 2)
+
+class Known(World):
+    """The same, by somebody who knows the way, what lies on it, and what it costs."""
+    def reset(self, problem):
+        super().reset(problem)
+        self.cost, self.knows = 0.0, False
+    def step(self, action):
+        super().step(action)
+        self.cost += 0.5
+    def score(self):
+        score = super().score()
+        stages = {"moved": self.cost > 0.0, "there": score["success"]}
+        return {**score, "stages": stages, "cost": self.cost, "over": score["success"]}
+    def record(self, number, seed):
+        problem = np.array([[0.0, 0.0], [0.3, 0.1]])
+        self.reset(problem)
+        self.expert()
+        return {"steps": 7, "problem": problem}
+    def expert(self):
+        self.knows = True
+    def act(self):
+        return np.clip(self.goal - self.place, -0.1, 0.1) if self.knows else super().act()
 '''
 
 
@@ -343,7 +365,29 @@ def test_an_environment_in_another_python(elsewhere: Path) -> None:
     assert environment.score().value == pytest.approx(np.linalg.norm(expected[0, 0] + [0.1, -0.05] - expected[0, 1]))
     recording = environment.record(5, np.random.default_rng(0))
     assert (recording.steps, recording.notes) == (7, {"number_there": 5})
+    assert recording.problem is None
+    assert environment.expert() is None
     act_at_random(environment, 3)
+    environment.close()
+
+
+def test_another_python_may_know_the_way_and_what_lies_on_it(elsewhere: Path) -> None:
+    environment = make_environment(plane(elsewhere, factory="world:Known"), image_size=8)
+    first_problem(environment)
+    score = environment.score()
+    assert (dict(score.stages), score.cost, score.over) == ({"moved": False, "there": False}, 0.0, False)
+    expert = environment.expert()
+    while not (score := environment.score()).over:
+        environment.step(expert.act())
+    assert score.success
+    assert list(score.stages) == ["moved", "there"]
+    assert score.cost > 0.0
+    recording = environment.record(0, np.random.default_rng(0))
+    for _ in range(recording.steps):
+        environment.step(recording.behaviour.act())
+    assert environment.score().success
+    environment.reset(recording.problem)
+    np.testing.assert_array_equal(environment.observe().vectors["place"], [0.0, 0.0])
     environment.close()
 
 
@@ -375,7 +419,7 @@ def test_a_remote_environment_that_is_killed_is_named(elsewhere: Path) -> None:
     ("trouble", "changes", "error", "words"),
     [
         ("refuse", {}, EnvironmentFailure, "ValueError: no assets here"),
-        ("version", {}, EnvironmentFailure, "speaks version 99, this one 1"),
+        ("version", {}, EnvironmentFailure, "speaks version 99, this one 2"),
         ("", {"python": "nowhere/python", "install": "make vla-arena"}, ConfigError, "no interpreter .*make vla-arena"),
         ("", {"factory": "world:Moon"}, EnvironmentFailure, "Moon"),
         ("", {"answer_s": -1.0}, ConfigError, "answer_s: must be from"),

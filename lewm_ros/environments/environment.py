@@ -36,12 +36,16 @@ class Score:
         unit: of the value, such as m.
         success: whether it counts as solved.
         stages: what has been brought about so far on the way, in order; empty where a task has no stages.
+        cost: of the way so far, such as for touching what is not to be touched; 0 where nothing is counted.
+        over: whether the problem has ended, so that nothing changes the score any more.
     """
 
     value: float
     unit: str
     success: bool
     stages: Mapping[str, bool] = field(default_factory=dict)
+    cost: float = 0.0
+    over: bool = False
 
 
 class Behaviour(Protocol):

@@ -129,12 +129,15 @@ class RemoteEnvironment:
     def score(self) -> Score:
         """See `Environment`."""
         score = self._call("score")
-        return Score(float(score["value"]), str(score["unit"]), bool(score["success"]))
+        stages = {str(name): bool(reached) for name, reached in score.get("stages", {}).items()}
+        value, cost = float(score["value"]), float(score.get("cost", 0.0))
+        return Score(value, str(score["unit"]), bool(score["success"]), stages, cost, bool(score.get("over", False)))
 
     def record(self, number: int, rng: np.random.Generator) -> Recording:
         """See `Environment`."""
         recording = self._call("record", number, int(rng.integers(LARGEST_SEED)))
-        return Recording(_RemoteBehaviour(self), int(recording["steps"]), dict(recording.get("notes", {})))
+        notes, problem = dict(recording.get("notes", {})), recording.get("problem")
+        return Recording(_RemoteBehaviour(self), int(recording["steps"]), notes, problem)
 
     def random(self, rng: np.random.Generator) -> Behaviour:
         """See `Environment`."""
@@ -146,8 +149,8 @@ class RemoteEnvironment:
         return np.asarray(self._call("act"), np.float64)
 
     def expert(self) -> Behaviour | None:
-        """See `Environment`: none is known."""
-        return None
+        """See `Environment`."""
+        return _RemoteBehaviour(self) if self._call("expert") else None
 
     def close(self) -> None:
         """See `Environment`."""

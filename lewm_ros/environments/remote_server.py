@@ -10,9 +10,12 @@ FACTORY, called with the arguments, gives an object with
     observe() -> {"frames": {name: uint8 (height, width, 3)}, "vectors": {name: (n,)}}
     goals() -> a list of these
     labels() -> {name: (n,)}
-    score() -> {"value", "unit", "success"}
-    record(number, seed) -> {"steps", "notes"}, and act() -> the action that the behaviour takes next
+    score() -> {"value", "unit", "success"}; it may have "stages" ({name: whether it was got to}, in order), "cost", and
+        "over", whether the problem has ended
+    record(number, seed) -> {"steps", "notes"}, and act() -> the action that the behaviour takes next; it may have
+        "problem", the one that the behaviour solves
     random(seed), after which act() gives the actions of a behaviour that knows nothing
+    expert(), if it has one, after which act() gives the actions of what solves the present problem
 
 `channels` are mappings of name, kind, unit, low, high and rest; `vectors` give the names of each vector's numbers.
 
@@ -29,7 +32,7 @@ import traceback
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 HEAD = struct.Struct(">QQ")
 
 
@@ -100,14 +103,26 @@ class Server:
             (seed,) = arguments
             if seed not in self.problems:
                 self.problems[seed] = iter(self.environment.problems(seed))
-            self.drawn.append(next(self.problems[seed]))
-            return len(self.drawn) - 1
+            return self._number(next(self.problems[seed]))
         if call == "restart_problems":
             self.problems.pop(arguments[0], None)
             return None
         if call == "reset":
             return self.environment.reset(self.drawn[arguments[0]])
-        return getattr(self.environment, call)(*arguments)
+        if call == "expert":
+            begin = getattr(self.environment, "expert", None)
+            if begin is not None:
+                begin()
+            return begin is not None
+        result = getattr(self.environment, call)(*arguments)
+        if call == "record" and "problem" in result:
+            return {**result, "problem": self._number(result["problem"])}
+        return result
+
+    def _number(self, problem):
+        """By which the client knows a problem from now on."""
+        self.drawn.append(problem)
+        return len(self.drawn) - 1
 
 
 def main(path, factory, arguments):

@@ -31,12 +31,14 @@ SURPRISE_THRESHOLD, SETTLED_STEPS = 5.0, 10
 class Outcome:
     """What became of one problem: `final` and, on the way, `closest`; None where nothing was tried without a plan.
 
-    `largest_surprise` is in standard deviations above what validation data let expect; None where none was judged.
+    `steps` were taken. `largest_surprise` is in standard deviations above what validation data let expect; None where
+    none was judged.
     """
 
     start: Score
     final: Score | None = None
     closest: float | None = None
+    steps: int = 0
     plan_latency_s: list[float] = field(default_factory=list)
     cost_variation: float | None = None
     largest_surprise: float | None = None
@@ -136,7 +138,7 @@ def evaluate_direct(
     return summarise(environment, outcomes, others) | {
         "control_hz": control_hz,
         "plans_slower_than_delay": sum(spent > delay_s for outcome in outcomes for spent in outcome.plan_latency_s),
-        "cycles": environment.budget_steps * episodes,
+        "cycles": sum(outcome.steps for outcome in outcomes),
         "cost_variation": quantile([o.cost_variation for o in outcomes if o.cost_variation is not None], 0.5),
         "actor": planner.actor,
         "interference": interference,
@@ -181,6 +183,7 @@ def summarise(environment: Environment, outcomes: Sequence[Outcome], others: Seq
         "random_success_rate": _rate(floor),
         "do_nothing_success_rate": _rate([other.nothing for other in others]),
         "expert_success_rate": _rate(experts),
+        "cost": quantiles([outcome.final.cost for outcome in outcomes if outcome.final is not None]),
         "without_plan": len(outcomes) - len(finals),
         "unit": unit,
         f"start_distance_{unit}": quantiles([outcome.start.value for outcome in outcomes]),
@@ -252,7 +255,9 @@ def _pursue(
                     outcome.cost_variation = planner.cost_variation(now_ns, goal)
         environment.step(planner.timeline.read(now_ns, 1)[0])
         score = check_score(environment, environment.score())
-        closest = min(closest, score.value)
+        closest, outcome.steps = min(closest, score.value), step + 1
+        if score.over:
+            break
     outcome.final, outcome.closest = score, closest
     return outcome
 
@@ -260,7 +265,11 @@ def _pursue(
 def _figures(outcome: Outcome) -> dict[str, Any]:
     """Of one problem."""
     figures = {"start": outcome.start.value, "final": outcome.final and outcome.final.value}
-    figures |= {"closest": outcome.closest, "largest_surprise": outcome.largest_surprise}
+    figures |= {
+        "cost": outcome.final and outcome.final.cost,
+        "closest": outcome.closest,
+        "largest_surprise": outcome.largest_surprise,
+    }
     rounded = {name: None if value is None else round(value, 4) for name, value in figures.items()}
     return {"solved": outcome.solved, **rounded, **(outcome.final.stages if outcome.final else {})}
 
@@ -287,6 +296,8 @@ def _compare(environment: Environment, problem: Problem, seed: int, number: int)
         outcome = Outcome(environment.score())
         for _ in range(environment.budget_steps):
             environment.step(behaviour.act())
+            if environment.score().over:
+                break
         outcome.final = environment.score()
         return outcome
 
