@@ -23,12 +23,19 @@ VERSIONS := $(TESTED)
 # OpenCV's wheels are built for one numpy or another: pip finds the one for that of ROS 2.
 CONSTRAINTS = <($(VERSIONS) $(if $(ROS),| grep -vE '^(numpy|opencv-python-headless)='))
 
+# VLA-Arena pins numpy 1.26, so that it gets a Python of its own, 3.10 or 3.11.
+VLA := .venv-vla
+VLA_FITS := import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))
+VLA_PYTHON = $(shell for python in python3.11 python3.10 python3; do \
+	$$python -c '$(VLA_FITS)' 2>/dev/null && echo $$python && break; done)
+VLA_ARENA_ASSETS ?= $(wildcard ../shared/vla_arena)
+
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)$(if $(AMENT_PREFIX_PATH),:$(AMENT_PREFIX_PATH))
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export MUJOCO_GL ?= egl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest faults chaos fuzz soak lint format bench clean
+.PHONY: help demo test test-oldest faults chaos fuzz vla-arena soak lint format bench clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
@@ -51,6 +58,9 @@ chaos: $(INSTALLED) ## a random fault, or two, every few seconds for ten minutes
 fuzz: $(INSTALLED) ## import 2000 spoiled files of each format; fewer, others: MUTANTS=200 FORMATS=hdf5 SEED=1
 	@$(BIN)/python test/fuzz_importers.py --mutants $(or $(MUTANTS),2000) --seed $(or $(SEED),0) $(FORMATS)
 
+vla-arena: $(INSTALLED) $(VLA)/.installed ## put VLA-Arena into .venv-vla and run its tests; its data from VLA_ARENA_ASSETS, or downloaded
+	@VLA_ARENA_PYTHON=$(CURDIR)/$(VLA)/bin/python $(BIN)/pytest test/test_vla_arena.py
+
 soak: $(INSTALLED) ## drive the simulated arm for ten minutes: leaks, missed cycles, age of images; another time: MINUTES=60
 	@$(BIN)/lewm bench soak --minutes $(or $(MINUTES),10) --json soak/soak.json --figure soak/soak.png
 
@@ -65,7 +75,7 @@ format: $(INSTALLED) ## mend style and format
 bench: $(INSTALLED) ## time encoding and planning on this machine
 	@$(BIN)/lewm bench inference
 
-clean: ## remove build outputs, demo/, soak/ and chaos/; .venv, .venv-oldest, data/ and runs/ stay
+clean: ## remove build outputs, demo/, soak/ and chaos/; .venv, .venv-*, data/ and runs/ stay
 	rm -rf build install log demo soak chaos *.egg-info .hypothesis .pytest_cache .ruff_cache
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
@@ -75,4 +85,21 @@ $(INSTALLED): setup.py setup.cfg constraints.txt
 	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV_OPTIONS) $(VENV)
 	@echo "Installing into $(VENV); the first time, pip downloads about 3 GB ..."
 	@$(BIN)/python -m pip install -qq --constraint $(CONSTRAINTS) $(REQUIREMENTS)
+	@touch $@
+
+# Its data lie in the package itself; what is there is kept.
+$(VLA)/.installed: vla_arena.txt
+	@[ -n "$(VLA_PYTHON)" ] || { echo "make: VLA-Arena needs Python 3.10 or 3.11 with venv; name one: make vla-arena" \
+		"VLA_PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@[ -x $(VLA)/bin/pip ] || $(VLA_PYTHON) -m venv $(VLA)
+	@echo "Installing VLA-Arena into $(VLA) ..."
+	@$(VLA)/bin/python -m pip install -qq --requirement vla_arena.txt
+	@$(VLA)/bin/python -m pip install -qq --no-deps vla-arena==1.0.0
+	@folder=$$($(VLA)/bin/python -c 'import vla_arena.vla_arena as v; print(v.__path__[0])'); \
+	if [ -n "$(VLA_ARENA_ASSETS)" ]; then \
+		cp -rn "$(VLA_ARENA_ASSETS)/assets" "$(VLA_ARENA_ASSETS)/bddl_files" "$$folder/"; \
+	else \
+		$(VLA)/bin/python -m pip install -qq huggingface_hub && \
+		$(VLA)/bin/vla-arena.download-tasks install-all --repo vla-arena/tasks; \
+	fi
 	@touch $@

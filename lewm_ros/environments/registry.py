@@ -25,7 +25,8 @@ def make_environment(task: str, **options: Any) -> Environment:
     """The environment of a task.
 
     Args:
-        task: one of `task_names`, or the path of a YAML file, which says under `adapter` which of `ADAPTERS` reads it.
+        task: one of `task_names`, vla_arena/SUITE/LEVEL/TASK, or the path of a YAML file, which says under `adapter`
+            which of `ADAPTERS` reads it.
         options: `cameras` (names), `image_size` (pixels), `control_hz`, `action_space` (a name); what is left out, and
             a camera without a name of its own, is the environment's choice.
 
@@ -42,9 +43,15 @@ def make_environment(task: str, **options: Any) -> Environment:
         if unnamed:
             options["cameras"] = CAMERAS[:1]
         return PandaEnvironment(task, **options)
+    if task.startswith("vla_arena/"):
+        from lewm_ros.environments.vla_arena_tasks import make_vla_arena
+
+        return make_vla_arena(task, **options)
     path = SHIPPED / f"{task}.yaml" if (SHIPPED / f"{task}.yaml").is_file() else Path(task)
     if path.suffix not in (".yaml", ".yml"):
-        raise ConfigError(f"task '{task}' is unknown; known: {', '.join(task_names())}, or a YAML file")
+        raise ConfigError(
+            f"task '{task}' is unknown; known: {', '.join(task_names())}, vla_arena/SUITE/LEVEL/TASK, or a YAML file"
+        )
     content = read_yaml(path)
     adapter = content.pop("adapter", None)
     if adapter == "gymnasium":

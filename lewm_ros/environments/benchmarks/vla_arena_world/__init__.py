@@ -1,0 +1,1 @@
+"""VLA-Arena as `lewm_ros/environments/remote_server.py` serves it."""
