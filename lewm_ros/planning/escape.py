@@ -36,7 +36,7 @@ class EscapeSettings:
     )
     escape_s: float = setting(0.4, "so long it does what was drawn", "s", 0.01, 60.0)
     stuck_steps: float = setting(
-        15.0, "with fewer steps left to the goal, standing still is being there", "control steps", 0.0, 1_000.0
+        40.0, "with fewer steps left to the goal, standing still is being there", "control steps", 0.0, 1_000.0
     )
 
 
