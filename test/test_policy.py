@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ToyCheckpoint, joint_delta_space, random_model, two_cameras
+from conftest import ToyCheckpoint, joint_delta_space, random_model, small_model_config, two_cameras
 from toy_training import STEPS, toy_trainer, write_bars
 
 from lewm_ros.config import BehaviourConfig, ConfigError, PolicyConfig, PolicyTrainConfig
@@ -125,6 +125,18 @@ def test_a_model_learns_along_with_a_policy(bars: Path, tmp_path: Path) -> None:
     again = toy_trainer(bars, tmp_path / "run", behaviour=BehaviourConfig(SMALL), steps_per_epoch=20, epochs=3)
     again.run()  # the run goes on with the policy that it had: nothing is left to do
     assert again.epoch == 3
+
+
+def test_a_model_that_learned_along_with_a_policy_knows_strange_goals(bars: Path, tmp_path: Path) -> None:
+    # Goals of two numbers: five demonstrations are enough to say how they are spread.
+    model = replace(small_model_config(), embedding_dim=2)
+    trainer = toy_trainer(bars, tmp_path, behaviour=BehaviourConfig(SMALL), model=model, epochs=2)
+    assert trainer.run(until=1).familiarity is None, "only of the finished model"
+    familiarity = trainer.run().familiarity
+    usual = torch.from_numpy(embed_flat(trainer.model, trainer.dataset, np.array([STEPS - 1]))).float()
+    strange = usual + 1e3
+    assert float(familiarity(usual)) < float(familiarity(strange))
+    assert load_checkpoint(tmp_path / "model.json").familiarity is not None
 
 
 def test_a_run_begins_with_the_policy_of_a_checkpoint_if_it_is_configured_alike(

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lewm_ros.config import FamiliarityConfig, PolicyTrainConfig
+from lewm_ros.config import PolicyTrainConfig
 from lewm_ros.model.checkpoint import Checkpoint
-from lewm_ros.model.familiarity import Familiarity, enough_to_learn_from
 from lewm_ros.model.policy import Policy, make_policy
 from lewm_training.data import EpisodeDataset
 from lewm_training.data.hindsight import HindsightGoals
 from lewm_training.judge.embeddings import embed
+from lewm_training.learn.familiarity import learn_familiarity
 from lewm_training.learn.head import fit, provenance_with
 
 VALIDATION_FRAMES = 4096
@@ -53,23 +53,11 @@ def train_policy(
         return policy.loss(z, goal, batch.blocks, batch.left)
 
     fit("policy", policy.parameters(), config, loss_of_batch)
-    familiarity = _familiarity(checkpoint, frames, train, held_out)
+    familiarity = learn_familiarity(checkpoint.model, dataset, train, held_out)
     metrics = _measure(policy.eval(), frames.draw(rng, held_out_rows, VALIDATION_FRAMES), checkpoint)
     provenance = provenance_with(checkpoint, "policy", dataset, config, seed, metrics)
     taught = dataclasses.replace(checkpoint, policy=policy, familiarity=familiarity, provenance=provenance)
     return taught, metrics | {"knows_strange_goals": familiarity is not None}
-
-
-def _familiarity(
-    checkpoint: Checkpoint, frames: Demonstrations, train: NDArray[np.int64], held_out: NDArray[np.int64]
-) -> Familiarity | None:
-    """What tells strange goals, from the last frames of demonstrations; None if there are too few of them."""
-    goal_dim = len(checkpoint.goal_tokens) * checkpoint.state_shape[1]
-    if not enough_to_learn_from(len(train), goal_dim):
-        return None
-    familiarity = Familiarity(FamiliarityConfig(), goal_dim)
-    familiarity.learn(frames.last_goals(train), frames.last_goals(held_out))
-    return familiarity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,10 +111,6 @@ class Demonstrations:
             torch.from_numpy(blocks.astype(np.float32)),
             torch.from_numpy((goals - starts).astype(np.float32)),
         )
-
-    def last_goals(self, episodes: NDArray[np.int64]) -> Tensor:
-        """The last frames of episodes, as goals (N, Kg * D)."""
-        return self._as_goals(np.array([self._dataset.rows(episode).stop - 1 for episode in episodes]))
 
     def _as_goals(self, rows: NDArray[np.int64]) -> Tensor:
         return self.states[self.at(rows)].unflatten(1, (-1, self._width))[:, self._goal_tokens].flatten(1)

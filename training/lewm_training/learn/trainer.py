@@ -32,6 +32,7 @@ from lewm_training.data.windows import InputReader, WindowReader, WindowSampler
 from lewm_training.judge.machine import describe
 from lewm_training.learn.batch_norm import settle_batch_norm
 from lewm_training.learn.distributed import Ranks, share_batch_norm
+from lewm_training.learn.familiarity import learn_familiarity
 from lewm_training.learn.finite import require_finite
 from lewm_training.learn.objective import Objective, Readout
 from lewm_training.learn.run_folder import RunFolder
@@ -85,7 +86,7 @@ class Trainer:
             raise ConfigError(f"batch_size: must be at least 2 for each of {self.ranks.world} processes")
         block = action_block(config.model, dataset)
         train_episodes, self.held_out = dataset.split(config.validation_fraction, seed)
-        train_episodes = dataset.some(train_episodes, config.episodes, seed)
+        self.trained_on = train_episodes = dataset.some(train_episodes, config.episodes, seed)
         self.action_space = action_space_of(dataset, train_episodes, block)
         inputs = input_spec_of(config.inputs, config.model.encoder.image_size, dataset, train_episodes)
         reader = InputReader(dataset, inputs, config.readouts)
@@ -177,8 +178,17 @@ class Trainer:
         }
         names = [item.name for item in fields(ErrorSpread)]
         error = ErrorSpread(**{name: newest[f"validation/error_{name}"] for name in names}) if newest else None
+        familiarity = None
+        if self.policy and self.epoch >= self.config.epochs:
+            familiarity = learn_familiarity(self.evaluated, self.dataset, self.trained_on, self.held_out)
         return Checkpoint(
-            self.evaluated, self.action_space, policy=self.policy, error=error, name="model", provenance=provenance
+            self.evaluated,
+            self.action_space,
+            policy=self.policy,
+            familiarity=familiarity,
+            error=error,
+            name="model",
+            provenance=provenance,
         )
 
     @property
