@@ -84,6 +84,7 @@ setup(
             "lewm = lewm_training.__main__:main",
             "encoder_and_planner = lewm_ros.nodes.__main__:encoder_and_planner",
             "encoder_node = lewm_ros.nodes.__main__:encoder_node",
+            "environment_node = lewm_ros.nodes.__main__:environment_node",
             "planner_node = lewm_ros.nodes.__main__:planner_node",
             "sim_node = lewm_ros.nodes.__main__:sim_node",
             "view_node = lewm_ros.nodes.__main__:view_node",

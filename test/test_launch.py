@@ -15,7 +15,13 @@ from lewm_ros.config import read_yaml
 from lewm_ros.planning import PlannerConfig
 
 ROOT = Path(__file__).parents[1]
-NODES = ("encoder_node", "planner_node", "sim_node", "view_node")
+NODES = ("encoder_node", "planner_node", "sim_node", "environment_node", "view_node")
+WORLDS = {
+    "sim.launch.py": ("sim_node", "sim_params"),
+    "vla_arena.launch.py": ("environment_node", "environment_params"),
+}
+"""Launch files that bring a world, its node, and the argument that names its parameter file."""
+
 PARAMETER_FILES = {name: ROOT / "config" / f"{name.removesuffix('_node')}.yaml" for name in NODES}
 LAUNCH_FILES = sorted(ROOT.glob("launch/*.launch.py"))
 
@@ -84,8 +90,9 @@ def test_launch_files_start_installed_executables() -> None:
     types = constant(ROOT / "launch/lewm.launch.py", "PARAMETER_TYPES")
     assert isinstance(types, ast.Dict)
     started = {ast.literal_eval(key) for key in types.keys if key}
-    for call in calls(ROOT / "launch/sim.launch.py", "Node"):
-        started |= {ast.literal_eval(word.value) for word in call.keywords if word.arg == "executable"}
+    for file in WORLDS:
+        for call in calls(ROOT / "launch" / file, "Node"):
+            started |= {ast.literal_eval(word.value) for word in call.keywords if word.arg == "executable"}
     assert started == set(NODES)
     entries = importlib.metadata.distribution("lewm_ros").entry_points
     assert started <= {entry.name for entry in entries if entry.group == "console_scripts"}
@@ -98,9 +105,10 @@ def test_launch_arguments_set_parameters_that_the_nodes_declare() -> None:
     for key, value in zip(types.keys, types.values, strict=True):
         assert key
         assert strings(value) <= declared_parameters(ast.literal_eval(key)) & set(described)
-    (simulator,) = calls(ROOT / "launch/sim.launch.py", "Node")
-    (parameters,) = (word.value for word in simulator.keywords if word.arg == "parameters")
-    assert strings(parameters) - {"sim_params"} <= declared_parameters("sim_node")
+    for file, (node, parameter_file) in WORLDS.items():
+        (simulator,) = calls(ROOT / "launch" / file, "Node")
+        (parameters,) = (word.value for word in simulator.keywords if word.arg == "parameters")
+        assert strings(parameters) - {parameter_file} <= declared_parameters(node)
 
 
 @pytest.mark.parametrize("file", LAUNCH_FILES, ids=lambda file: file.name)
@@ -113,7 +121,8 @@ def test_no_parameters_are_given_as_a_mapping(file: Path) -> None:
 
 def test_launch_files_remap_topics_that_the_nodes_have() -> None:
     topics = ast.literal_eval(constant(ROOT / "launch/lewm.launch.py", "TOPICS"))
-    assert set(topics) >= set(ast.literal_eval(constant(ROOT / "launch/sim.launch.py", "TOPICS")))
+    for file in WORLDS:
+        assert set(topics) >= set(ast.literal_eval(constant(ROOT / "launch" / file, "TOPICS")))
     sources = (ROOT / "lewm_ros/nodes").rglob("*.py")
     assert set(topics) <= {name for file in sources for name in strings(ast.parse(file.read_text(encoding="utf-8")))}
 
@@ -143,6 +152,8 @@ def test_real_launch_packages_read_the_launch_files() -> None:
         arguments[file.name] = {argument.name for argument in description.get_launch_arguments()}
     assert {"image", "checkpoint", "device", "use_sim_time", "namespace", "log_level"} <= arguments["lewm.launch.py"]
     assert arguments["lewm.launch.py"] | {"sim_params", "task", "seed"} <= arguments["sim.launch.py"]
+    own = {"environment_params", "task", "seed", "endless"}
+    assert arguments["lewm.launch.py"] | own <= arguments["vla_arena.launch.py"]
     assert {"stack", "controller", "servo", "limits", "on_surprise"} <= arguments["robot.launch.py"]
 
 

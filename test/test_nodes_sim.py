@@ -21,7 +21,8 @@ from lewm_ros.config import ConfigError
 from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
 from lewm_ros.nodes.conversions import matrix_to_image
 from lewm_ros.nodes.qos import LATCHED
-from lewm_ros.nodes.sim_node import ticks_per_image, was_published_before
+from lewm_ros.nodes.sim.commands_since import was_published_before
+from lewm_ros.nodes.sim_node import ticks_per_image
 from lewm_ros.observation.joints import joint_positions
 from lewm_ros.observation.stamps import stamp_to_ns
 from lewm_ros.robot.arm import PANDA

@@ -36,6 +36,7 @@ def goal(final_distance_m: float, latency_s: float | None, success: bool = False
         "final_distance_m": final_distance_m,
         "closest_distance_m": min(final_distance_m, 0.1),
         "success": success,
+        "cost": 0.0,
         "stages": {"reached": success},
         "stage_s": {},
         "surprise": {"time_s": [0.5, 1.5, 2.5], "value": [9.0, 1.0, 6.0]},
@@ -103,7 +104,10 @@ def test_twists_are_commanded_as_such() -> None:
 
 @pytest.mark.parametrize(
     ("task", "words"),
-    [("pusht", "over ROS there are reach, push, pick_place"), ("pick_place", "acts in 'joint_delta' .* gripper")],
+    [
+        ("pusht", "over ROS there are reach, push, pick_place, and others in which an arm acts"),
+        ("pick_place", "acts in 'joint_delta' .* gripper"),
+    ],
 )
 def test_a_task_that_is_not_for_the_checkpoint_is_refused(task: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):

@@ -9,7 +9,13 @@ import sys
 from functools import partial
 from importlib import import_module
 
-NODES = {"encoder_node": "EncoderNode", "planner_node": "PlannerNode", "sim_node": "SimNode", "view_node": "ViewNode"}
+NODES = {
+    "encoder_node": "EncoderNode",
+    "planner_node": "PlannerNode",
+    "sim_node": "SimNode",
+    "environment_node": "EnvironmentNode",
+    "view_node": "ViewNode",
+}
 """Modules of nodes and their classes."""
 
 
@@ -31,6 +37,7 @@ def main(*names: str) -> int:
 encoder_node = partial(main, "encoder_node")
 planner_node = partial(main, "planner_node")
 sim_node = partial(main, "sim_node")
+environment_node = partial(main, "environment_node")
 view_node = partial(main, "view_node")
 encoder_and_planner = partial(main, "encoder_node", "planner_node")
 

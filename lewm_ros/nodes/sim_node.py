@@ -25,6 +25,7 @@ from lewm_ros.nodes.diagnostics import Status
 from lewm_ros.nodes.managed_node import ManagedNode
 from lewm_ros.nodes.qos import NEWEST, RELIABLE
 from lewm_ros.nodes.sim.command_input import Command, Hold, Trajectory, Twist
+from lewm_ros.nodes.sim.commands_since import was_published_before
 from lewm_ros.nodes.sim.outputs import SimOutputs
 from lewm_ros.nodes.subscriptions import Input
 from lewm_ros.observation.stamps import NS_PER_S
@@ -242,7 +243,7 @@ class SimNode(ManagedNode):
                 tuple(self._obstacle_position_m()),
                 self._brightness(),
             )
-            self._outputs.show_frames(self._arm, self.time_ns)
+            self._outputs.show_views(self._arm, self.time_ns)
 
     # Diagnostics
 
@@ -279,13 +280,3 @@ def ticks_per_image(tick_hz: float, image_hz: float) -> int:
     if not ticks or not math.isclose(ticks * image_hz, tick_hz, rel_tol=1e-6):
         raise ConfigError(f"parameter image_hz: must divide tick_hz {tick_hz:g}, got {image_hz:g}")
     return ticks
-
-
-def was_published_before(info: dict[str, Any], time_ns: int) -> bool:
-    """Whether a message is older than a wall time; one counts as new whose middleware tells no time.
-
-    Args:
-        info: of the message, from rclpy. Where the middleware does not know when it was published, that is 0.
-        time_ns: the wall time.
-    """
-    return 0 < (info["source_timestamp"] or info["received_timestamp"]) < time_ns

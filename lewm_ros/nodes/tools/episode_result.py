@@ -25,7 +25,8 @@ class EpisodeResult:
     """Everything observed from `start_ns` on, in simulated time.
 
     `distance_m` is the newest distance, `closest_m` the smallest one, the start's included; `solved` says whether the
-    newest one counts as solved. `stages` says which the newest state has got to, `stage_ns` when each was got to first.
+    newest one counts as solved, `cost` what the way has cost so far.
+    `stages` says which the newest state has got to, `stage_ns` when each was got to first.
     """
 
     index: int
@@ -33,6 +34,7 @@ class EpisodeResult:
     start_distance_m: float
     goal: Frames
     solved: bool = False
+    cost: float = 0.0
     trace_ns: list[int] = field(default_factory=list)
     trace_m: list[float] = field(default_factory=list)
     costs: list[tuple[int, float]] = field(default_factory=list)
@@ -79,6 +81,7 @@ class EpisodeResult:
             "final_distance_m": round(self.distance_m, 4),
             "closest_distance_m": round(self.closest_m, 4),
             "success": self.solved,
+            "cost": self.cost,
             "stages": self.stages,
             "stage_s": dict(zip(self.stage_ns, self._seconds(list(self.stage_ns.values())), strict=True)),
             "plan_rate_hz": rate_hz([time_ns for time_ns, _ in self.costs]),

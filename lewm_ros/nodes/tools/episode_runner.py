@@ -38,8 +38,10 @@ from lewm_ros.observation.alignment import FramePairing
 from lewm_ros.observation.stamps import NS_PER_S, stamp_to_ns
 from lewm_ros.observation.timeline import Held
 
-ENCODER, PLANNER, SIM = "encoder_node", "planner_node", "sim_node"
+ENCODER, PLANNER = "encoder_node", "planner_node"
 ENABLE_PERIOD_S = 0.1
+SETTLED_NS = 100_000_000
+"""After a problem is over, until all that is said of it has come."""
 
 
 class GoalError(RuntimeError):
@@ -50,14 +52,15 @@ class EpisodeRunner(Node):
     """Watches the topics and calls the services of the three nodes, one goal after the other.
 
     Args:
+        simulator: name of its node.
         cameras: names of the simulator's.
         timeout_s: how long to wait for a node.
         film: keep camera frames.
     """
 
-    def __init__(self, cameras: Sequence[str], timeout_s: float, film: bool) -> None:
+    def __init__(self, simulator: str, cameras: Sequence[str], timeout_s: float, film: bool) -> None:
         super().__init__("episode_runner")
-        self._cameras, self._timeout_s = cameras, timeout_s
+        self._simulator, self._cameras, self._timeout_s = simulator, cameras, timeout_s
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self._episode: EpisodeResult | None = None
@@ -65,10 +68,12 @@ class EpisodeRunner(Node):
         self._goal_images: dict[str, Image] = {}
         self._goal_embedding_ns = 0
         self._planner: dict[str, str] | None = None
-        self.create_subscription(PoseStamped, f"{SIM}/tcp_pose", self._on_pose, RELIABLE)
-        self.create_subscription(Float64, f"{SIM}/distance", self._on_distance, RELIABLE)
-        self.create_subscription(Bool, f"{SIM}/solved", self._on_solved, RELIABLE)
-        self.create_subscription(String, f"{SIM}/stages", self._on_stages, RELIABLE)
+        self.create_subscription(PoseStamped, f"{simulator}/tcp_pose", self._on_pose, RELIABLE)
+        self.create_subscription(Float64, f"{simulator}/distance", self._on_distance, RELIABLE)
+        self.create_subscription(Bool, f"{simulator}/solved", self._on_solved, RELIABLE)
+        self.create_subscription(String, f"{simulator}/stages", self._on_stages, RELIABLE)
+        self.create_subscription(Float64, f"{simulator}/cost", self._on_way_cost, RELIABLE)
+        self.create_subscription(Bool, f"{simulator}/over", self._on_over, RELIABLE)
         for name, topic in camera_topics(cameras, "goal_image").items():
             self.create_subscription(Image, topic, partial(self._goal_images.__setitem__, name), LATCHED)
         self.create_subscription(Image, "goal_embedding", self._on_goal_embedding, LATCHED)
@@ -85,7 +90,7 @@ class EpisodeRunner(Node):
         self._pairing = FramePairing(cameras, tolerance_s=0.0)
         for name, topic in (camera_topics(cameras) if film else {}).items():
             self.create_subscription(Image, topic, partial(self._on_image, name), NEWEST_FRAME)
-        self._reset_sim = self.create_client(Trigger, f"{SIM}/reset")
+        self._reset_sim = self.create_client(Trigger, f"{simulator}/reset")
         self._stop_planner = self.create_client(Trigger, f"{PLANNER}/stop")
         self._enable_planner = self.create_client(SetBool, f"{PLANNER}/enable")
 
@@ -99,17 +104,19 @@ class EpisodeRunner(Node):
         problem = json.loads(self._call(self._reset_sim, Trigger.Request()).message)
         goal_ns, budget_s = problem["goal_stamp_ns"], problem["budget_s"]
         self._wait(lambda: self._goal_embedding_ns == goal_ns, f"the goal's embedding on goal_embedding ({ENCODER})")
-        self._wait(lambda: self._is_shown(goal_ns), f"the goal on goal_image ({SIM})")
-        self._wait(lambda: self._time_ns > goal_ns, f"poses on {SIM}/tcp_pose")
+        self._wait(lambda: self._is_shown(goal_ns), f"the goal on goal_image ({self._simulator})")
+        self._wait(lambda: self._time_ns > goal_ns, f"poses on {self._simulator}/tcp_pose")
         self._enable()
         goal = self._together(self._goal_images)
         episode = EpisodeResult(problem["index"], self._time_ns, problem["start_distance_m"], goal)
         self._end_ns, started_s = self._time_ns + round(budget_s * NS_PER_S), time.monotonic()
         self._episode = episode
-        self._wait(lambda: self._time_ns >= self._end_ns, f"poses on {SIM}/tcp_pose", budget_s)
-        real_time_factor = budget_s / (time.monotonic() - started_s)
+        while (now_ns := self._time_ns) < self._end_ns:  # however slow the simulator is
+            self._wait(lambda now_ns=now_ns: self._time_ns > now_ns, f"poses on {self._simulator}/tcp_pose")
+        simulated_s = (self._time_ns - episode.start_ns) / NS_PER_S
+        real_time_factor = simulated_s / (time.monotonic() - started_s)
         if self._film and not episode.frames:
-            raise GoalError(f"no frame came on image ({SIM}) in the goal's time")
+            raise GoalError(f"no frame came on image ({self._simulator}) in the goal's time")
         self._episode = self._planner = None
         self._call(self._stop_planner, Trigger.Request())
         self._wait(lambda: self._planner is not None and self._planner["state"] == "idle", f"{PLANNER} on /diagnostics")
@@ -130,11 +137,11 @@ class EpisodeRunner(Node):
         self._wait(future.done, f"an answer of {name}")
         return future.result()
 
-    def _wait(self, holds: Callable[[], bool], what: str, longer_s: float = 0.0) -> None:
-        deadline_s = time.monotonic() + self._timeout_s + longer_s
+    def _wait(self, holds: Callable[[], bool], what: str) -> None:
+        deadline_s = time.monotonic() + self._timeout_s
         while not holds():
             if time.monotonic() > deadline_s:
-                raise GoalError(f"waited {self._timeout_s + longer_s:g} s in vain for {what}; is the node running?")
+                raise GoalError(f"waited {self._timeout_s:g} s in vain for {what}; is the node running?")
             self._executor.spin_once(0.1)
 
     def _is_shown(self, goal_ns: int) -> bool:
@@ -160,6 +167,14 @@ class EpisodeRunner(Node):
     def _on_stages(self, message: String) -> None:
         if self._episode is not None and self._time_ns <= self._end_ns:
             self._episode.saw_stages(self._time_ns, json.loads(message.data))
+
+    def _on_way_cost(self, message: Float64) -> None:
+        if self._episode is not None and self._time_ns <= self._end_ns:
+            self._episode.cost = message.data
+
+    def _on_over(self, message: Bool) -> None:
+        if self._episode is not None and message.data:
+            self._end_ns = min(self._end_ns, self._time_ns + SETTLED_NS)
 
     def _on_goal_embedding(self, message: Image) -> None:
         self._goal_embedding_ns = stamp_to_ns(message.header.stamp)
@@ -196,6 +211,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--goals", type=int, default=5, help="how many goals (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="file to append one JSON line per goal to")
     parser.add_argument("--record", type=Path, help="folder for one NPZ of camera frames per goal")
+    parser.add_argument("--simulator", default="sim_node", help="name of its node (default: %(default)s)")
     parser.add_argument("--cameras", nargs="+", default=["scene"], help="of the simulator (default: scene)")
     parser.add_argument(
         "--timeout-s", type=float, default=60.0, help="how long to wait for a node (default: %(default)s)"
@@ -208,7 +224,7 @@ def main(args: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if args is None else args
     options = parse_arguments(remove_ros_args(arguments))
     rclpy.init(args=arguments)
-    runner = EpisodeRunner(options.cameras, options.timeout_s, film=options.record is not None)
+    runner = EpisodeRunner(options.simulator, options.cameras, options.timeout_s, film=options.record is not None)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.record is not None:
         options.record.mkdir(parents=True, exist_ok=True)

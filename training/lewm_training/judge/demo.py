@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lewm_ros.environments.panda.tasks import make_task
+from lewm_ros.environments.panda.tasks import TASKS, make_task
 from lewm_ros.model.checkpoint import load_checkpoint
 from lewm_training.judge.figures import plot_closed_loop, plot_goal
 from lewm_training.judge.film import film
@@ -39,7 +39,7 @@ def run_demo(checkpoint: str, task: str, goals: int, seed: int, out: Path) -> di
         for number, (report, recording) in enumerate(zip(reports, recordings, strict=True), start=1):
             views = (np.concatenate(recording[name]) for name in ("start", "goal", "final"))
             plot_goal(report, *views, out / f"goal_{number}.png")
-        plot_closed_loop(reports, make_task(task).success_m, out / "run.png")
+        plot_closed_loop(reports, make_task(task).success_m if task in TASKS else None, out / "run.png")
         write_video(film(task, cameras, reports, recordings), _rate_hz(recordings), out / "run.mp4")
     return {
         "task": task,

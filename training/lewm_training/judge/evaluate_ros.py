@@ -17,7 +17,7 @@ from lewm_training.judge.goals import drive_goals
 Goal = dict[str, Any]
 
 UNIT = "m"
-"""Of the simulated arm's distances."""
+"""Of the distances of arms."""
 
 SETTLED_S = 1.0
 """While speed is ramped up, as shipped, nothing surprises."""
@@ -71,7 +71,7 @@ def _outcome(goal: Goal) -> Outcome:
     start = Score(goal["start_distance_m"], UNIT, success=False)
     if goal["plan_latency_p50_s"] is None:
         return Outcome(start)
-    final = Score(goal["final_distance_m"], UNIT, goal["success"], goal["stages"])
+    final = Score(goal["final_distance_m"], UNIT, goal["success"], goal["stages"], goal["cost"])
     series = zip(goal["surprise"]["time_s"], goal["surprise"]["value"], strict=True)
     largest = max((surprise for time_s, surprise in series if time_s >= SETTLED_S), default=None)
     return Outcome(start, final, goal["closest_distance_m"], largest_surprise=largest)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lewm_ros.config import ConfigError
+from lewm_ros.environments import task_names
 from lewm_ros.environments.panda.tasks import TASKS
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint
 from lewm_ros.planning import PlannerConfig
@@ -28,8 +29,12 @@ from lewm_training.judge.processes import (
     stop,
 )
 
+SIMULATED_ARM = "sim_node"
+
 TICKS_PER_STEP = 2
 """Of the simulator, so that joint states come more often than they are needed."""
+SLOW_S = 20.0
+"""An environment that takes so long for a step is slow; after that it is a fault."""
 STEPS_WITHOUT_INPUT, BLOCKS_WITHOUT_PLAN = 6, 4
 """So many control steps without an input, or blocks without a plan, are not yet a fault."""
 
@@ -47,7 +52,7 @@ def drive_goals(
 
     Args:
         checkpoint: `default` or a path.
-        task: one of the simulated arm's.
+        task: one of the simulated arm's, or one whose actions are twists and whose distances are in m.
         goals: how many.
         seed: of the goals and of the planner.
         planner: sizes of its search.
@@ -66,21 +71,28 @@ def drive_goals(
     search = {f"planner.{key}": value for key, value in vars(planner).items()}
     # On a machine that falls behind, simulated time does too; nodes that follow /clock still see fresh stamps.
     shared = {"checkpoint": checkpoint, "device": device, "use_sim_time": True}
+    simulator = simulator_node(task)
+    # How old an input is counts in wall time, too.
+    patience = {} if simulator == SIMULATED_ARM else {"max_input_age_s": SLOW_S, "max_plan_age_s": SLOW_S}
+    planner_node = shared | planner_parameters_for(loaded.action_space) | {"seed": seed} | search | patience
     parameters = {
-        "encoder_node": shared,
-        "planner_node": shared | planner_parameters_for(loaded.action_space) | {"seed": seed} | search,
-        "sim_node": simulator_parameters(loaded, task) | {"seed": seed},
+        "encoder_node": shared | {name: age for name, age in patience.items() if name == "max_input_age_s"},
+        "planner_node": planner_node,
+        simulator: simulator_parameters(loaded, task) | {"seed": seed},
     }
-    return _drive(parameters, goals, record)
+    return _drive(parameters, simulator, goals, record)
 
 
-def _drive(parameters: dict[str, dict[str, Any]], goals: int, record: Path | None) -> Iterator[dict[str, Any]]:
+def _drive(
+    parameters: dict[str, dict[str, Any]], simulator: str, goals: int, record: Path | None
+) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        with run_nodes(parameters, folder) as nodes:
+        with run_nodes(parameters, folder, list(parameters)) as nodes:
             report = folder / "episodes.jsonl"
             command = [sys.executable, "-m", "lewm_ros.nodes.tools.episode_runner"]
-            command += ["--goals", str(goals), "--out", str(report), "--cameras", *parameters["sim_node"]["cameras"]]
+            command += ["--goals", str(goals), "--out", str(report), "--simulator", simulator]
+            command += ["--cameras", *parameters[simulator]["cameras"]]
             command += ["--record", str(record)] if record else []
             runner = start(command, nodes.environment, folder / "runner.log")
             try:
@@ -91,24 +103,30 @@ def _drive(parameters: dict[str, dict[str, Any]], goals: int, record: Path | Non
                 raise ProcessError(last_words(folder))
 
 
+def simulator_node(task: str) -> str:
+    """The node that stands in for the arm in a task."""
+    return SIMULATED_ARM if task in TASKS else "environment_node"
+
+
 def simulator_parameters(checkpoint: Checkpoint, task: str) -> dict[str, Any]:
-    """Parameters by which sim_node runs a task with the cameras and rates of a checkpoint.
+    """Parameters by which `simulator_node` runs a task with the cameras and rates of a checkpoint.
 
     Raises:
-        ConfigError: it is no task of the simulated arm, or the checkpoint's cameras or actions are not the arm's.
+        ConfigError: no arm stands in the task, or the checkpoint's cameras or actions are not the task's.
     """
-    if task not in TASKS:
-        raise ConfigError(f"task '{task}': over ROS there are {', '.join(TASKS)}, those of the simulated arm")
+    if task in task_names() and task not in TASKS:
+        raise ConfigError(f"task '{task}': over ROS there are {', '.join(TASKS)}, and others in which an arm acts")
     environment = environment_for(checkpoint, task)
     environment.close()
-    control_hz = float(checkpoint.action_space.control_hz)
-    return {
+    parameters = {
         "task": task,
         "cameras": list(environment.cameras),
         "image_size": checkpoint.inputs.recorded_size,
-        "image_hz": control_hz,
-        "tick_hz": TICKS_PER_STEP * control_hz,
     }
+    if task not in TASKS:
+        return parameters
+    control_hz = float(checkpoint.action_space.control_hz)
+    return parameters | {"image_hz": control_hz, "tick_hz": TICKS_PER_STEP * control_hz}
 
 
 def planner_parameters_for(space: ActionSpace) -> dict[str, Any]:

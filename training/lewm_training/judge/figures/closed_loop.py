@@ -35,10 +35,11 @@ def plot_goal(
     plt.close(figure)
 
 
-def plot_closed_loop(reports: list[dict[str, Any]], success_m: float, path: Path) -> None:
+def plot_closed_loop(reports: list[dict[str, Any]], success_m: float | None, path: Path) -> None:
     """Distance to the goal, plan cost and surprise over time, one line per goal, as a PNG.
 
-    Marks on the distance's lines say when each stage was got to first.
+    Marks on the distance's lines say when each stage was got to first; without `success_m`, no line says what is near
+    enough.
     """
     figure, (distance, cost, surprise) = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
     stages = dict(zip(reports[0]["stages"], MARKS, strict=False))
@@ -53,7 +54,8 @@ def plot_closed_loop(reports: list[dict[str, Any]], success_m: float, path: Path
                 distance.plot(*place, mark, color=line.get_color(), markersize=6, markeredgecolor="black")
         cost.plot(report["plan_cost"]["time_s"], report["plan_cost"]["value"])
         surprise.plot(report["surprise"]["time_s"], report["surprise"]["value"])
-    distance.axhline(100 * success_m, color="grey", linestyle="--", label="near enough")
+    if success_m is not None:
+        distance.axhline(100 * success_m, color="grey", linestyle="--", label="near enough")
     for name, mark in stages.items():
         distance.plot([], [], mark, color="white", markeredgecolor="black", label=name)
     distance.set(xlabel="time / s", title="Distance to the goal / cm", ylim=(0, None))
