@@ -25,12 +25,16 @@ NOT_SOURCES = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
 OUTPUTS = {"build", "install", "log", "demo", "soak", "data", "runs"}
 
 
+ELSEWHERE = ROOT / "lewm_ros/environments/benchmarks"
+"""What runs in another Python; what it needs stands in the requirements of that one, such as vla_arena.txt."""
+
+
 def imports_of(*folders: str) -> set[str]:
     """Top-level names imported anywhere under the folders, without the standard library and this project."""
     standard = {*sys.stdlib_module_names, "compression"}  # the last of them since Python 3.14
     names = set()
     for folder in folders:
-        for file in (ROOT / folder).rglob("*.py"):
+        for file in set((ROOT / folder).rglob("*.py")) - set(ELSEWHERE.rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Import):
                     names |= {alias.name.partition(".")[0] for alias in node.names}
