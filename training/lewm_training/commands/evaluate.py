@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alone",
         action="store_true",
-        help="direct: do not tell what the random policy, doing nothing and the expert make of the same goals",
+        help="do not tell what the random policy, doing nothing and the expert make of the same goals",
     )
     add_device(parser)
 
@@ -64,7 +64,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         from lewm_training.judge.evaluate_ros import evaluate_ros
 
         return evaluate_ros(
-            options.checkpoint, options.task, options.episodes, options.seed, config, device_of(options)
+            options.checkpoint,
+            options.task,
+            options.episodes,
+            options.seed,
+            config,
+            device_of(options),
+            compared=not options.alone,
         )
     from lewm_ros.model.checkpoint import load_checkpoint
     from lewm_training.data import EpisodeDataset

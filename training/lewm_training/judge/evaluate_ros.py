@@ -24,7 +24,7 @@ SETTLED_S = 1.0
 
 
 def evaluate_ros(
-    checkpoint: str, task: str, episodes: int, seed: int, planner: PlannerConfig, device: str
+    checkpoint: str, task: str, episodes: int, seed: int, planner: PlannerConfig, device: str, compared: bool = True
 ) -> dict[str, Any]:
     """Drive the nodes through goals over DDS, in real time; see `evaluate_direct` for the arguments and the report."""
     loaded, goals = load_checkpoint(checkpoint), []
@@ -34,7 +34,7 @@ def evaluate_ros(
         bar.set_postfix(solved=sum(goal["success"] for goal in goals))
     environment = environment_for(loaded, task)
     try:
-        others = compare(environment, len(goals), seed)
+        others = compare(environment, len(goals), seed) if compared else []
     finally:
         environment.close()
     return summarise_goals(environment, goals, others) | {
