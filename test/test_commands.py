@@ -33,6 +33,7 @@ REQUIRED = {
     "train-proposal": "--checkpoint model --dataset bars.h5 --out planning",
     "train-policy": "--checkpoint model --dataset bars.h5 --out acting",
     "train-decoder": "--checkpoint model --dataset bars.h5 --out painting",
+    "experiment": "--config toy.yaml --out matrix",
     "probe": "--dataset bars.h5",
     "reconstructions": "--checkpoint model --dataset bars.h5",
     "futures": "--checkpoint model --dataset bars.h5",
@@ -40,6 +41,7 @@ REQUIRED = {
     "import": "--from hdf5 bars.h5 --out new.h5",
     "export": "--to lerobot bars.h5 --out new",
 }
+RESUMABLE = ("collect", "train", "import", "experiment")
 TRAIN, PROPOSAL = f"train {REQUIRED['train']}", f"train-proposal {REQUIRED['train-proposal']}"
 POLICY, DECODER = f"train-policy {REQUIRED['train-policy']}", f"train-decoder {REQUIRED['train-decoder']}"
 
@@ -203,7 +205,8 @@ def refused(
         ("collect --out bars.h5 --episodes 1", "bars.h5: exists already"),
         ("demo --out text", "--out: 'text' is a file, a folder is needed"),
         ("demo --goals 0 --out new", "--goals: must be from 1"),
-        ("demo --task juggle --out new", "task 'juggle': over ROS there are"),
+        ("demo --task juggle --out new", "task 'juggle' is unknown"),
+        ("demo --task pusht --out new", "task 'pusht': over ROS there are"),
         ("demo --task pick_place --checkpoint nowhere --out new", "no file nowhere.json"),
         ("demo --task push --checkpoint model --out new", "task 'push'"),
         (f"{POLICY} --out folder", "--out: 'folder' is a folder, a file is needed"),
@@ -299,7 +302,7 @@ def test_a_bug_is_not_hidden_and_what_can_be_mended_is_one_line(
         status_of(given)
     monkeypatch.setattr(module, "run", raising(KeyboardInterrupt()))
     assert status_of(given) == 130
-    promise = "; what was finished is kept, run it again to go on" if command in ("collect", "train", "import") else ""
+    promise = "; what was finished is kept, run it again to go on" if command in RESUMABLE else ""
     assert capsys.readouterr().err == f"lewm {command}: interrupted{promise}\n"
 
 
