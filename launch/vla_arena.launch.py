@@ -1,6 +1,6 @@
 """A task of VLA-Arena in the arm's place, beside all that lewm.launch.py starts; first `make vla-arena`.
 
-For example: ros2 launch lewm_ros vla_arena.launch.py checkpoint:=$PWD/runs/vla/policy.json view:=true
+For example: ros2 launch lewm_ros vla_arena.launch.py checkpoint:=$PWD/runs/vla_apple/model.json view:=true
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ class EpisodeResult:
     """Everything observed from `start_ns` on, in simulated time.
 
     `distance_m` is the newest distance, `closest_m` the smallest one, the start's included; `solved` says whether the
-    newest one counts as solved, `cost` what the way has cost so far.
-    `stages` says which the newest state has got to, `stage_ns` when each was got to first.
+    newest one counts as solved, `cost` what the way has cost so far. `stages` says which the newest state has got to,
+    `stage_ns` when each was got to first.
     """
 
     index: int
