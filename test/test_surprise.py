@@ -97,7 +97,7 @@ def scene() -> Iterator[Scene]:
 
 @pytest.mark.parametrize(
     "disturbance",
-    [{"camera_offset_m": [0.0, 0.25, 0.0]}, {"obstacle_position_m": [0.6, 0.2, 0.06]}],
+    [{"camera_offset_m": [0.0, 0.5, 0.0]}, {"obstacle_position_m": [0.6, 0.2, 0.06]}],
     ids=["the camera is moved", "a box appears"],
 )
 def test_a_disturbed_scene_stops_the_arm_until_it_is_enabled(scene: Scene, disturbance: dict[str, list[float]]) -> None:
