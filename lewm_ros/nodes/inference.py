@@ -27,7 +27,7 @@ def declare_device(parameters: Parameters) -> Callable[[], torch.device]:
         what applies the threads and returns the device; it raises ConfigError if cuda is asked for where there is none.
     """
     device = parameters.declare("device", "auto", "where the network runs; auto: cuda if present", choices=DEVICES)
-    threads = parameters.declare("threads", 0, "CPU threads of the network; 0: PyTorch's choice", low=0, high=1024)
+    threads = parameters.declare("threads", 1, "CPU threads of the network; 0: PyTorch's choice", low=0, high=1024)
 
     def choose() -> torch.device:
         if threads():
@@ -45,7 +45,8 @@ def declare_device(parameters: Parameters) -> Callable[[], torch.device]:
 class Worker(Generic[K, V]):
     """One thread that handles the newest item of every key; an item that is replaced before its turn is dropped.
 
-    If a call raises, `failure` says so until the next one succeeds; the traceback goes to `log`, the thread goes on.
+    It computes with as many CPU threads as PyTorch was told before. If a call raises, `failure` says so until the next
+    one succeeds; the traceback goes to `log`, the thread goes on.
 
     Args:
         handle: called in the thread with all pending items, oldest key first.
@@ -94,6 +95,8 @@ class Worker(Generic[K, V]):
         self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
+        # OpenMP counts threads for every thread by itself: a new one would use all cores, whatever was set elsewhere.
+        torch.set_num_threads(torch.get_num_threads())
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._pending or self._closing)
