@@ -40,6 +40,7 @@ def goal(final_distance_m: float, latency_s: float | None, success: bool = False
         "stages": {"reached": success},
         "stage_s": {},
         "surprise": {"time_s": [0.5, 1.5, 2.5], "value": [9.0, 1.0, 6.0]},
+        "committed_steps": 2.0 if planned else None,
         "plan_latency_p50_s": latency_s,
         "plan_latency_p95_s": latency_s,
         "plan_rate_hz": 4.0 * planned,
@@ -57,6 +58,7 @@ def test_a_goal_without_a_plan_is_not_solved_and_has_no_latency(reach: Environme
     assert (report["episodes"], report["successes"], report["without_plan"]) == (3, 1, 1)
     assert report["plan_latency_s"] == {"p50": pytest.approx(0.2), "p95": pytest.approx(0.3)}
     assert report["missed_fraction"] == 6 / 240
+    assert report["committed_steps"] == 2.0
     assert report["final_distance_m"]["median"] == pytest.approx(0.155)  # of 0.01 and 0.3
     assert [episode["final"] for episode in report["by_episode"]] == [0.01, None, 0.3]
     # The first second does not count; of two goals with a plan, both surprised by more than 5.

@@ -89,6 +89,7 @@ class EpisodeResult:
             "real_time_factor": round(real_time_factor, 3),
             "cycles": int(planner["cycles"]),
             "missed_cycles": int(planner["missed_cycles"]),
+            "committed_steps": _number(planner["committed_steps"]),
             "plan_latency_p50_s": _number(planner["plan_latency_p50_s"]),
             "plan_latency_p95_s": _number(planner["plan_latency_p95_s"]),
             "trace": {"time_s": self._seconds(self.trace_ns), "distance_m": [round(d, 4) for d in self.trace_m]},

@@ -59,6 +59,7 @@ def summarise_goals(environment: Environment, goals: Sequence[Goal], others: Seq
             "p95": _over(goals, "plan_latency_p95_s", np.max),
         },
         "plan_rate_hz": _over(goals, "plan_rate_hz", np.mean),
+        "committed_steps": _over(goals, "committed_steps", np.median),
         "control_hz": _over(goals, "command_rate_hz", np.mean),
         "missed_cycles": missed,
         "cycles": cycles,
