@@ -35,7 +35,7 @@ TURN_HEIGHT_M, TURN_FREE_RAD = 0.12, 0.15
 more than the tip, and for every radian that it is still to turn by more than what does no harm."""
 
 CARRY_SLOPE, PUSH_SLOPE = 1.0, 1.2
-"""Wider cones, of a hand that carries the cube, or aims at a place behind it: nothing is in the way, and the less steep,
+"""Wider cones, of a hand that carries the cube or aims at a place behind it: nothing is in the way, and the less steep,
 the less it matters to be a little aside."""
 
 CLIMB_M = 0.03
