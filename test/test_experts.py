@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,17 +98,6 @@ def test_a_push_keeps_to_the_line_through_cube_and_place(arm: SimArm, aside_m: f
     problem = put(arm, tuple(aside_m * left - PUSH_DISTANCE_M * direction), 0.0)
     twist = PushExpert(problem, TWISTS.high, np.random.default_rng(0)).act(arm)[:2]
     assert (np.sign((twist @ direction).round(3)), np.sign((twist @ left).round(3))) == (ahead, across)
-
-
-@pytest.mark.parametrize(("height_m", "up"), [(0.03, 1), (0.06, -1)])
-def test_a_held_cube_goes_down_a_wider_cone(arm: SimArm, height_m: float, up: int) -> None:
-    # 5 cm aside of the place the cone of a held cube is 4.4 cm high; that of an empty hand would be 10.5 cm.
-    aside = CUBE_M + 0.05 / np.sqrt(2.0)
-    problem = put(arm, (0.0, 0.0), height_m)
-    problem = replace(problem, cube_goal_pose=cube_on_table(aside, 0.0))
-    held = np.array([*CUBE_M, CUBE_HALF_M + height_m, 1.0, 0.0, 0.0, 0.0])
-    arm.reset(problem.start_rad, 0.02, held)
-    assert np.sign(clean(problem).act(arm)[2]) == up
 
 
 def test_who_goes_astray_is_low_beside_the_cube_before_the_cube_is_grasped(arm: SimArm) -> None:

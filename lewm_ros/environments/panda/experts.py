@@ -34,9 +34,9 @@ TURN_HEIGHT_M, TURN_FREE_RAD = 0.12, 0.15
 """The hand comes down inside a cone that stands on its target, with so much height for every metre that it is aside by
 more than the tip, and for every radian that it is still to turn by more than what does no harm."""
 
-CARRY_SLOPE, PUSH_SLOPE = 1.0, 1.2
-"""Wider cones, of a hand that carries the cube or aims at a place behind it: nothing is in the way, and the less steep,
-the less it matters to be a little aside."""
+PUSH_SLOPE = 1.2
+"""A wider cone, of a hand that aims at a place behind the cube: its fingers need not pass on both sides of it, and the
+less steep, the less it matters to be a little aside."""
 
 CLIMB_M = 0.03
 """So far below the cone it goes straight up, and the nearer to it the more sideways."""
@@ -153,15 +153,14 @@ class PickPlaceExpert(Expert):
         grasp = np.array([*cube[:2], cube[2] + TIP_HEIGHT_M - self.goal_m[2]])
         closed = arm.gripper_m < 0.027
         around = np.linalg.norm(grasp - tip) < 0.012
-        lies_at_goal = np.linalg.norm(cube[:3] - self.goal_m) < (0.015 if closed else 0.025)
+        lies_at_goal = np.linalg.norm(cube[:3] - self.goal_m) < (0.012 if closed else 0.025)
         if lies_at_goal and arm.gripper_m > 0.033:
             return *_approach(tip, turned, self.problem.goal_position_m, turned), OPEN
         if lies_at_goal:
             return tip, turned, OPEN
         if around and closed:
             place = np.array([*(self.goal_m[:2] + tip[:2] - cube[:2]), TIP_HEIGHT_M])
-            turn = _nearest_turn(self.problem.cube_goal_pose, turned)
-            return *_approach(tip, turned, place, turn, CARRY_SLOPE), CLOSED
+            return *_approach(tip, turned, place, _nearest_turn(self.problem.cube_goal_pose, turned)), CLOSED
         yaw = _nearest_turn(cube, turned)
         return (grasp, yaw, CLOSED) if around else (*self.approach(arm, grasp, yaw), OPEN)
 
