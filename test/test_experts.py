@@ -10,13 +10,7 @@ import pytest
 from lewm_ros.environments.panda import SimArm
 from lewm_ros.environments.panda.actions import apply_action, panda_space
 from lewm_ros.environments.panda.arm import CUBE_HALF_M, GRIPPER_OPEN_M
-from lewm_ros.environments.panda.cube_tasks import (
-    CUBE_AREA_M,
-    PUSH_DISTANCE_M,
-    TIP_HEIGHT_M,
-    cube_on_table,
-    hand_down,
-)
+from lewm_ros.environments.panda.cube_tasks import CUBE_AREA_M, TIP_HEIGHT_M, cube_on_table, hand_down
 from lewm_ros.environments.panda.environment import PandaEnvironment
 from lewm_ros.environments.panda.experts import Expert, PickPlaceExpert, PushExpert, hand_yaw
 from lewm_ros.environments.panda.interference import MOVED_M, Variety
@@ -83,21 +77,6 @@ def test_the_hand_does_not_come_down_turned(arm: SimArm) -> None:
     # .5 rad, of which .15 do no harm, are worth 4.2 cm of height.
     assert clean(put(arm, (0.0, 0.0), 0.03, 0.5)).act(arm)[2] > 0.0
     assert clean(put(arm, (0.0, 0.0), 0.06, 0.5)).act(arm)[2] < 0.0
-
-
-@pytest.mark.parametrize(
-    ("aside_m", "ahead", "across"),
-    [
-        (0.0, 1, 0),  # in line with cube and place: on
-        (0.012, 0, -1),  # beside the line: across
-        (0.03, -1, -1),  # so far beside it that the cube would turn away: back and across
-    ],
-)
-def test_a_push_keeps_to_the_line_through_cube_and_place(arm: SimArm, aside_m: float, ahead: int, across: int) -> None:
-    direction, left = np.array([1.0, 1.0]) / np.sqrt(2.0), np.array([-1.0, 1.0]) / np.sqrt(2.0)
-    problem = put(arm, tuple(aside_m * left - PUSH_DISTANCE_M * direction), 0.0)
-    twist = PushExpert(problem, TWISTS.high, np.random.default_rng(0)).act(arm)[:2]
-    assert (np.sign((twist @ direction).round(3)), np.sign((twist @ left).round(3))) == (ahead, across)
 
 
 def test_who_goes_astray_is_low_beside_the_cube_before_the_cube_is_grasped(arm: SimArm) -> None:

@@ -34,25 +34,11 @@ TURN_HEIGHT_M, TURN_FREE_RAD = 0.12, 0.15
 """The hand comes down inside a cone that stands on its target, with so much height for every metre that it is aside by
 more than the tip, and for every radian that it is still to turn by more than what does no harm."""
 
-PUSH_SLOPE = 1.2
-"""A wider cone, of a hand that aims at a place behind the cube: its fingers need not pass on both sides of it, and the
-less steep, the less it matters to be a little aside."""
-
 CLIMB_M = 0.03
 """So far below the cone it goes straight up, and the nearer to it the more sideways."""
 
 TURNING_M = np.array([0.14, 0.08])
 """It begins to turn when it is so near, and turns at full speed so near: from afar the cube's turn is hardly seen."""
-
-START_M = 2.0 * PUSH_DISTANCE_M
-"""So far behind the cube a push begins."""
-
-PUSHING_M = np.array([0.003, 0.012, 0.03])
-"""So far aside of the line through cube and place, the hand that pushes goes on, only across, and back; what is between
-is a mixture."""
-
-ALONG_TABLE_M = 0.05
-"""Further aside, or before the cube, it does not slide back behind it but goes over it."""
 
 OPEN, CLOSED = -1.0, 1.0
 NOISE_MEMORY = 0.85
@@ -71,8 +57,6 @@ and the way from there."""
 class Expert(ABC):
     """Acts in ee_delta, one control step at a time.
 
-    `slope` is that of the cone in which the hand comes down to what it aims at.
-
     Args:
         problem: what to solve.
         limit: largest action (7,) per control step.
@@ -80,8 +64,6 @@ class Expert(ABC):
         noise: standard deviation of the noise that is added to actions in a gust, as a share of the limit. Without
             noise the expert does not go astray.
     """
-
-    slope = CONE_SLOPE
 
     def __init__(self, problem: PandaProblem, limit: Array, rng: np.random.Generator, noise: float = 0.0) -> None:
         self.problem, self.limit, self.rng, self.noise = problem, limit, rng, noise
@@ -119,29 +101,26 @@ class Expert(ABC):
             self.is_astray = not (near and tip[2] - target[2] < self.noticed_m)
             if self.is_astray:
                 target, yaw_rad = aim, yaw
-        return _approach(tip, hand_yaw(arm.tcp_quaternion), target, yaw_rad, self.slope)
+        return _approach(tip, hand_yaw(arm.tcp_quaternion), target, yaw_rad)
 
 
 class PushExpert(Expert):
     """Goes behind the cube, as seen from the goal, and slides it there; goes round again if it slipped aside."""
 
     yaw_rad = PUSH_YAW_RAD
-    slope = PUSH_SLOPE
 
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:
         cube, tip, gripper = arm.cube_pose[:2], arm.tcp_position_m, gripper_command(PUSH_OPENING_M)
         way = self.goal_m[:2] - cube
         if np.linalg.norm(way) < 0.01:
-            return *_approach(tip, self.yaw_rad, self.problem.goal_position_m, self.yaw_rad, self.slope), gripper
+            return *_approach(tip, self.yaw_rad, self.problem.goal_position_m, self.yaw_rad), gripper
         direction = way / np.linalg.norm(way)
         self.yaw_rad = push_yaw(math.atan2(direction[1], direction[0]), near_rad=self.yaw_rad)
         behind = (cube - tip[:2]) @ direction
-        across = cube - tip[:2] - behind * direction
-        aside = float(np.linalg.norm(across))
-        if tip[2] < 2.0 * TIP_HEIGHT_M and behind > 0.8 * PUSH_DISTANCE_M and aside < ALONG_TABLE_M:
-            ahead = max(behind - START_M, np.interp(aside, PUSHING_M, [np.linalg.norm(way), 0.0, -1.0]))
-            return np.array([*(tip[:2] + ahead * direction + across), TIP_HEIGHT_M]), self.yaw_rad, gripper
-        start = np.array([*(cube - START_M * direction), TIP_HEIGHT_M])
+        aside = abs((cube - tip[:2]) @ np.array([-direction[1], direction[0]]))
+        if tip[2] < 2.0 * TIP_HEIGHT_M and behind > 0.8 * PUSH_DISTANCE_M and aside < 0.02:
+            return np.array([*(self.goal_m[:2] - PUSH_DISTANCE_M * direction), TIP_HEIGHT_M]), self.yaw_rad, gripper
+        start = np.array([*(cube - 2.0 * PUSH_DISTANCE_M * direction), TIP_HEIGHT_M])
         return *self.approach(arm, start, self.yaw_rad), gripper
 
 
@@ -175,9 +154,7 @@ def _nearest_turn(cube_pose: Array, hand_rad: float) -> float:
     return hand_rad + wrap(yaw_of(cube_pose) - hand_rad, math.pi / 2.0)
 
 
-def _approach(
-    tip: Array, hand_rad: float, target: Array, yaw_rad: float, slope: float = CONE_SLOPE
-) -> tuple[Array, float]:
+def _approach(tip: Array, hand_rad: float, target: Array, yaw_rad: float) -> tuple[Array, float]:
     """The next waypoint (3,) and turn on the way from `tip`, turned by `hand_rad`, to `target` and `yaw_rad`.
 
     Both change smoothly with where the hand is, so that who learns from it by a glance that is a little wrong is only a
@@ -185,7 +162,7 @@ def _approach(
     """
     aside = float(np.linalg.norm(target[:2] - tip[:2]))
     turn = wrap(yaw_rad - hand_rad, 2.0 * math.pi)
-    too_far = max(0.0, aside - CONE_TIP_M) * slope + max(0.0, abs(turn) - TURN_FREE_RAD) * TURN_HEIGHT_M
+    too_far = max(0.0, aside - CONE_TIP_M) * CONE_SLOPE + max(0.0, abs(turn) - TURN_FREE_RAD) * TURN_HEIGHT_M
     height = target[2] + min(TRAVEL_M, too_far)
     sideways = np.clip(1.0 - (height - tip[2]) / CLIMB_M, 0.0, 1.0)
     turning = np.interp(aside, TURNING_M[::-1], [1.0, 0.0])
