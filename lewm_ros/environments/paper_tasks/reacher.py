@@ -13,11 +13,14 @@ from lewm_ros.environments.paper_tasks.criteria import reacher_joint_error_rad, 
 RELEASED_SIZE = 224
 """Pixels, height and width, of the released frames."""
 
+NO_SHADOWS = {"shadow": False, "reflection": False}
+
 
 class ReacherPoses(gymnasium.Wrapper):
     """Tells state, goal and how far they are from one another, and draws frames of the size that is asked for.
 
-    A state is the angles of shoulder and wrist (rad) and their velocities (rad/s).
+    A state is the angles of shoulder and wrist (rad) and their velocities (rad/s). Frames have no shadows, which take
+    three quarters of the time of drawing one without a GPU.
     """
 
     def __init__(self, env: gymnasium.Env, image_size: int | None = None) -> None:
@@ -37,7 +40,8 @@ class ReacherPoses(gymnasium.Wrapper):
 
     def render(self) -> Any:
         """The frame (height, width, 3)."""
-        return self.env.render(self._size, self._size)
+        env = self.unwrapped
+        return env.dmc_env.physics.render(self._size, self._size, env.camera_id, render_flag_overrides=NO_SHADOWS)
 
     def _with_goal(self, info: dict[str, Any]) -> dict[str, Any]:
         state = np.concatenate([info["qpos"], info["qvel"]])
