@@ -455,6 +455,15 @@ def test_from_collecting_to_figures(disk: Path, capfd: pytest.CaptureFixture) ->
         assert rates["random_success_rate"] in (0.0, 0.5, 1.0)
     assert figures["tried"] == len(figures["by_pair"])
     assert list(disk.glob("*.unfinished")) == []
+    chart = disk / "chart.png"
+    capfd.readouterr()
+    assert main(["compare", str(report), "--figure", str(chart)]) == 0
+    table = capfd.readouterr().out.splitlines()
+    assert len(table) == 2 + 2 * len(PROTOCOLS)  # what the policy and what the random one make of it
+    assert table[2].startswith("| tworoom | paper | policy |")
+    assert chart.stat().st_size > 1000
+    assert main(["compare", str(pairs)]) == 2
+    assert "pairs.json: not a report of `lewm eval --pairs --json`" in capfd.readouterr().err
     assert main([*evaluated, "--protocol", "strict", "--alone"]) == 0
     assert json.loads(report.read_text())["judged"].keys() == {"strict"}
     capfd.readouterr()
