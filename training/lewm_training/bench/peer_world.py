@@ -99,12 +99,9 @@ class PeerPolicy:
         for place in np.flatnonzero(flushed) if flushed is not None else ():
             self._planners[place].reset()
             self._steps[place] = 0
-        actions = [self._act(place, info["pixels"][place, -1], info["goal"][place, -1]) for place in self._places]
+        frames = zip(info["pixels"][:, -1], info["goal"][:, -1], strict=True)
+        actions = [self._act(place, frame, goal) for place, (frame, goal) in enumerate(frames)]
         return np.stack(actions).astype(self._space.dtype)
-
-    @property
-    def _places(self) -> range:
-        return range(len(self._planners))
 
     def _act(self, place: int, frame: Any, goal: Any) -> Array:
         planner = self._planners[place]

@@ -21,7 +21,8 @@ class Journal:
     """
 
     def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
-        self._path, self.finished = path, dict[int, dict[str, Any]]()
+        self._path = path
+        self.finished: dict[int, dict[str, Any]] = {}
         head = json.dumps({"settings": settings}, sort_keys=True)
         if path is None:
             return
