@@ -38,6 +38,6 @@ def plot_success_rates(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axis.set(title=task, ylim=(0, 103), xticks=range(len(protocols)), xticklabels=protocols)
         axis.grid(axis="y", alpha=0.3)
     axes[0, 0].set_ylabel("solved / %")
-    axes[0, -1].legend(fontsize="small")
+    figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=110)
     plt.close(figure)
