@@ -9,13 +9,16 @@ PACKAGE = "lewm_ros"
 IK = ["mink>=1.1"]
 ROSBAG = ["rosbags>=0.10.9", "backports.zstd>=1.0; python_version < '3.14'", "lz4>=4.4.4"]
 TEST = ["hypothesis>=6.100", "pytest>=8.0", *IK, *ROSBAG]
-# The reference, to compare with. Those after `transformers` are imported by its environments, but not declared.
+# The reference, to compare with, and the paper's tasks. Those after `transformers` are imported by its environments,
+# but not declared; dm-control needs `labmaze`, which has no wheels for Python 3.13: no Reacher and no Cube there.
 PEER = [
     "gymnasium>=1.0",
     "stable-worldmodel==0.1.1",
     "transformers>=4.45",
+    "dm-control>=1.0.50; python_version < '3.13'",
     "hdf5plugin>=5.0",
     "imageio>=2.34",
+    "ogbench>=1.2.2; python_version < '3.13'",
     "pygame>=2.6",
     "pymunk>=7.0",
     "shapely>=2.0.6",
@@ -75,6 +78,7 @@ setup(
         "rosbag": ROSBAG,
         "test": TEST,
         "peer": PEER,
+        "bench": PEER,
         "lerobot": LEROBOT,
         "ray": RAY,
         "dev": [*TEST, *PEER, *LEROBOT, *RAY, "colcon-common-extensions>=0.3.0", "ruff>=0.12"],

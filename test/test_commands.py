@@ -40,6 +40,8 @@ REQUIRED = {
     "subgoals": "--dataset bars.h5 --start start.png --goal goal.png --out new",
     "import": "--from hdf5 bars.h5 --out new.h5",
     "export": "--to lerobot bars.h5 --out new",
+    "pairs": "--task tworoom --dataset bars.h5 --out new.json",
+    "compare": "text",
 }
 RESUMABLE = ("collect", "train", "import", "experiment")
 TRAIN, PROPOSAL = f"train {REQUIRED['train']}", f"train-proposal {REQUIRED['train-proposal']}"

@@ -21,9 +21,9 @@ from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_training.__main__ import main
 from lewm_training.judge.evaluate import (
     Timing,
-    _pursue,
     environment_for,
     evaluate_direct,
+    pursue,
     wilson_interval,
 )
 from lewm_training.judge.processes import planner_config
@@ -81,7 +81,7 @@ def test_the_last_plan_ends_with_the_budget(reach: Environment) -> None:
     search = PlannerConfig(horizon=1, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
     checkpoint = Checkpoint(model, space)
     planner, timing = RecedingHorizonPlanner(checkpoint, search), Timing(replan_steps=18)
-    outcome = _pursue(checkpoint, planner, reach, next(reach.problems(seed=0)), timing)
+    outcome = pursue(checkpoint, planner, reach, next(reach.problems(seed=0)), timing)
     assert len(outcome.plan_latency_s) == 7
     assert reach.arm.time_s == pytest.approx(6.0)
 

@@ -140,6 +140,18 @@ class Environment(Protocol):
         ...
 
 
+STATE = "state"
+"""The label of a `RestorableEnvironment` that says all of its state."""
+
+
+class RestorableEnvironment(Environment, Protocol):
+    """An environment that can be put into a recorded state: its label `STATE`."""
+
+    def between(self, start: Array, goal: Array) -> Problem:
+        """The problem of getting from one state (n,) into another (n,)."""
+        ...
+
+
 def positions_of(environment: Environment, observation: Observation) -> Array | None:
     """What the delta channels have added up to (dim,), by the names that they share with numbers of the vectors."""
     named = {

@@ -39,6 +39,8 @@ class GymnasiumTask:
         cameras: source of every camera's frames, by name.
         vectors: source of every vector, by name.
         labels: source of every label, by name.
+        wrapper: what is put around the environment, as `module:class`, made of it and the height and width of frames in
+            pixels (None: its own). Empty: nothing.
         modules: to be imported first, such as those that register the environment.
         install: the command that brings what is missing.
         arguments: of `gymnasium.make`.
@@ -68,6 +70,7 @@ class GymnasiumTask:
     cameras: dict[str, str] = field(default_factory=lambda: {"camera": RENDERED})
     vectors: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    wrapper: str = ""
     modules: tuple[str, ...] = ()
     install: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -82,10 +85,11 @@ class GymnasiumTask:
 
 
 class GymnasiumProblem(NamedTuple):
-    """A seed of `reset`, and the state that is the goal."""
+    """A seed of `reset`, the state that is the goal, and the one to start in; None: the one that the seed draws."""
 
     seed: int
     goal_state: tuple[float, ...]
+    start_state: tuple[float, ...] | None = None
 
 
 class GymnasiumEnvironment:
@@ -121,7 +125,7 @@ class GymnasiumEnvironment:
         if action_space not in ("", name):
             raise ConfigError(f"action_space: task '{name}' acts in '{name}', not '{action_space}'")
         self._task, self._image_size = task, image_size
-        self._env = _make(task)
+        self._env = _make(task, image_size)
         self.name, self.cameras, self.budget_steps = name, cameras or tuple(task.cameras), task.budget_steps
         self.action_space = ActionSpace(name, _bounded(task.channels, self._env.action_space), task.control_hz)
         self._given: dict[str, Any] = {}
@@ -150,7 +154,14 @@ class GymnasiumEnvironment:
     def reset(self, problem: GymnasiumProblem) -> None:
         """See `Environment`."""
         self._problem = problem
-        self._reset(problem.seed, {self._task.goal_option: np.array(problem.goal_state)})
+        options = {self._task.goal_option: np.array(problem.goal_state)}
+        if problem.start_state is not None:
+            options[self._task.start_option] = np.array(problem.start_state)
+        self._reset(problem.seed, options)
+
+    def between(self, start: Array, goal: Array) -> GymnasiumProblem:
+        """See `RestorableEnvironment`."""
+        return GymnasiumProblem(0, tuple(goal.tolist()), tuple(start.tolist()))
 
     def goals(self) -> list[Observation]:
         """See `Environment`: what is seen in the goal state."""
@@ -224,12 +235,7 @@ class GymnasiumEnvironment:
     def _policy(self, rng: np.random.Generator) -> Behaviour:
         if not self._task.policy:
             return SmoothNoise(self.action_space, rng)
-        module, _, name = self._task.policy.partition(":")
-        try:
-            choose = getattr(importlib.import_module(module), name)(self._env, rng)
-        except (ImportError, AttributeError) as error:
-            raise EnvironmentFailure(f"policy '{self._task.policy}': {error}") from None
-        return _Policy(self, choose)
+        return _Policy(self, _named("policy", self._task.policy)(self._env.unwrapped, rng))
 
     def _reset(self, seed: int, options: dict[str, Any] | None = None) -> None:
         observation, info = self._env.reset(seed=seed, options=options)
@@ -268,18 +274,28 @@ class _Policy:
         return self._environment.action_space.clip(action.reshape(-1))
 
 
-def _make(task: GymnasiumTask) -> Any:
+def _make(task: GymnasiumTask, image_size: int | None) -> Any:
     try:
         import gymnasium
 
         for module in task.modules:
             importlib.import_module(module)
-        return gymnasium.make(task.id, disable_env_checker=True, **task.arguments).unwrapped
+        env = gymnasium.make(task.id, disable_env_checker=True, **task.arguments).unwrapped
+        return _named("wrapper", task.wrapper)(env, image_size) if task.wrapper else env
     except ImportError as error:
         hint = f": {task.install}" if task.install else ""
         raise EnvironmentFailure(f"environment '{task.id}' needs the package '{error.name}'{hint}") from None
     except gymnasium.error.Error as error:
         raise EnvironmentFailure(f"environment '{task.id}': {str(error).splitlines()[0]}") from None
+
+
+def _named(key: str, path: str) -> Any:
+    """What a task names as `module:name`."""
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise EnvironmentFailure(f"{key} '{path}': {error}") from None
 
 
 def _bounded(channels: tuple[Channel, ...], box: Any) -> tuple[Channel, ...]:

@@ -17,6 +17,7 @@ from lewm_training.commands.arguments import (
     positive,
     with_overrides,
 )
+from lewm_training.commands.errors import CommandError
 from lewm_training.judge.processes import planner_config
 
 HELP = "Measure the closed loop and the random policy on held-out goals."
@@ -45,6 +46,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="direct: HDF5 file of demonstrations, in which goals on the way are found",
     )
     parser.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="FILE",
+        help="direct, one of the paper's tasks: starts and goals of `lewm pairs`, in place of --episodes; with --json, "
+        "an interrupted evaluation goes on",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("paper", "moderate", "strict", "all"),
+        default="all",
+        help="with --pairs: those that are judged by it; default all",
+    )
+    parser.add_argument(
+        "--dataset", type=Path, metavar="DATASET", help="with --pairs: refuse them if they were not drawn from it"
+    )
+    parser.add_argument(
         "--interfere",
         default="",
         metavar="NAME",
@@ -60,6 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     config = from_mapping(PlannerConfig, with_overrides(to_mapping(planner_config(options.planner)), options.set))
+    if options.pairs:
+        return _on_pairs(options, config)
     if options.transport == "ros":
         from lewm_training.judge.evaluate_ros import evaluate_ros
 
@@ -89,4 +108,33 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         options.interfere,
         demonstrations,
         compared=not options.alone,
+    )
+
+
+def _on_pairs(options: argparse.Namespace, config: PlannerConfig) -> dict[str, Any]:
+    from lewm_ros.model.checkpoint import load_checkpoint
+    from lewm_training.data import EpisodeDataset
+    from lewm_training.judge.benchmark import chosen, evaluate_pairs
+    from lewm_training.judge.evaluate import Timing
+    from lewm_training.judge.pairs import FrozenPairs
+
+    if options.transport == "ros" or options.subgoals or options.interfere:
+        raise CommandError("--pairs: not together with --transport ros, --subgoals or --interfere")
+    pairs, checkpoint = FrozenPairs.load(options.pairs), load_checkpoint(options.checkpoint, device_of(options))
+    if pairs.task != options.task:
+        raise CommandError(f"{options.pairs}: holds pairs of task '{pairs.task}', not '{options.task}'")
+    if options.dataset:
+        pairs.require_dataset(EpisodeDataset.open(options.dataset), options.pairs)
+    pairs.require_held_out(checkpoint, options.pairs)
+    journal = options.json.with_name(f"{options.json.name}.unfinished") if options.json else None
+    options.resumable = journal is not None
+    return evaluate_pairs(
+        checkpoint,
+        pairs,
+        chosen(options.protocol),
+        options.seed,
+        config,
+        Timing(options.replan_steps, options.delay_steps),
+        compared=not options.alone,
+        journal=journal,
     )

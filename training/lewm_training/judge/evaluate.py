@@ -127,7 +127,7 @@ def evaluate_direct(
     try:
         problems = islice(environment.problems(seed), episodes)
         for number, problem in enumerate(bar := tqdm(problems, desc=f"evaluate {task}", unit="goal", total=episodes)):
-            outcomes.append(_pursue(checkpoint, planner, environment, problem, timing, finder))
+            outcomes.append(pursue(checkpoint, planner, environment, problem, timing, finder))
             if compared:
                 others.append(_compare(environment, problem, seed, number))
             bar.set_postfix(solved=sum(outcome.solved for outcome in outcomes))
@@ -222,15 +222,16 @@ def quantiles(values: Sequence[float]) -> dict[str, float | None]:
     }
 
 
-def _pursue(
+def pursue(
     checkpoint: Checkpoint,
     planner: RecedingHorizonPlanner,
     environment: Environment,
     problem: Problem,
     timing: Timing,
     finder: SubgoalFinder | None = None,
+    watch: Callable[[], bool] | None = None,
 ) -> Outcome:
-    """Plan and act until the budget is used up."""
+    """Plan and act until the budget is used up, or until `watch`, asked after every step, says that it is over."""
     environment.reset(problem)
     planner.reset()
     goals = sequence_for(checkpoint, planner, environment, finder)
@@ -256,7 +257,7 @@ def _pursue(
         environment.step(planner.timeline.read(now_ns, 1)[0])
         score = check_score(environment, environment.score())
         closest, outcome.steps = min(closest, score.value), step + 1
-        if score.over:
+        if score.over or (watch is not None and watch()):
             break
     outcome.final, outcome.closest = score, closest
     return outcome
