@@ -11,7 +11,7 @@ ROSBAG = ["rosbags>=0.10.9", "backports.zstd>=1.0; python_version < '3.14'", "lz
 TEST = ["hypothesis>=6.100", "pytest>=8.0", *IK, *ROSBAG]
 # The reference, to compare with, and the paper's tasks. Those after `transformers` are imported by its environments,
 # but not declared; dm-control needs `labmaze`, which has no wheels for Python 3.13: no Reacher and no Cube there.
-PEER = [
+BENCH = [
     "gymnasium>=1.0",
     "stable-worldmodel==0.1.1",
     "transformers>=4.45",
@@ -77,11 +77,10 @@ setup(
         "ik": IK,
         "rosbag": ROSBAG,
         "test": TEST,
-        "peer": PEER,
-        "bench": PEER,
+        "bench": BENCH,
         "lerobot": LEROBOT,
         "ray": RAY,
-        "dev": [*TEST, *PEER, *LEROBOT, *RAY, "colcon-common-extensions>=0.3.0", "ruff>=0.12"],
+        "dev": [*TEST, *BENCH, *LEROBOT, *RAY, "colcon-common-extensions>=0.3.0", "ruff>=0.12"],
     },
     entry_points={
         "console_scripts": [

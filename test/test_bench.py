@@ -16,7 +16,7 @@ from lewm_training.bench.peer import peer_costs, peer_model, peer_plan, peer_siz
 from lewm_training.judge.machine import matmul_rate, time_calls
 
 SEARCH = PlannerConfig(samples=16, iterations=3, elites=4, horizon=5, precision="fp32", minimum_std=0.0)
-REASON = "the reference is not installed: pip install -e '.[peer]'"
+REASON = "the reference is not installed: pip install -e '.[bench]'"
 
 
 def problem(width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import yaml
 from conftest import random_model
+from toy_training import NANO_RECIPE
 
 from lewm_ros.config import ConfigError
 from lewm_ros.environments import make_environment
 from lewm_ros.environments.environment import STATE, Array, RestorableEnvironment
 from lewm_ros.environments.paper_tasks import criteria
-from lewm_ros.environments.paper_tasks.protocols import GOAL_STEPS, PROTOCOLS, Criterion, criteria_of
+from lewm_ros.environments.paper_tasks.protocols import GOAL_STEPS, PROTOCOLS, Criterion, Verdict, criteria_of
 from lewm_ros.environments.paper_tasks.rooms import RELEASED, Rooms
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_training.__main__ import main
@@ -229,9 +230,8 @@ def test_cube(state: Array, near: bool, placed: bool) -> None:
     assert judged["strict"].reached(state, cube()) is placed
 
 
-def test_a_cube_looks_alike_in_24_orientations() -> None:
-    assert len({rotation.tobytes() for rotation in np.round(criteria.CUBE_ROTATIONS) + 0.0}) == 24
-    assert math.degrees(criteria.cube_turn_rad(cube(degrees=100), cube())) == pytest.approx(10.0)
+def test_a_cube_turned_by_a_right_angle_looks_the_same() -> None:
+    assert criteria.cube_turn_deg(cube(degrees=100), cube()) == pytest.approx(10.0)
 
 
 def test_tworoom() -> None:
@@ -250,7 +250,10 @@ def test_tworoom() -> None:
 def test_what_must_be_held_is_held_without_a_break() -> None:
     at, goal = [np.array([float(x)]) for x in (0, 5, 5, 0, 5, 5, 5, 0)], np.array([5.0])
     for held, solved in ((1, True), (3, True), (4, False)):
-        assert Criterion(lambda state, aim: bool(state == aim), held).solved(at, goal) is solved
+        verdict = Verdict(Criterion(lambda state, aim: bool(state == aim), held), goal)
+        for state in at:
+            verdict.saw(state)
+        assert verdict.solved is solved
     with pytest.raises(ConfigError, match="task 'reach': protocols are known for pusht, cube, reacher, tworoom"):
         criteria_of("reach")
 
@@ -412,24 +415,7 @@ def test_a_measurement_goes_on(tmp_path: Path) -> None:
 
 # The commands
 
-RECIPE = {
-    "model": {
-        "encoder": {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "heads": 2},
-        "predictor": {"depth": 1, "heads": 2, "head_dim": 8, "mlp_dim": 32},
-        "embedding_dim": 16,
-        "projector_dim": 32,
-        "history": 2,
-    },
-    "action_block": 5,
-    "batch_size": 8,
-    "steps_per_epoch": 2,
-    "epochs": 1,
-    "validation_fraction": 0.3,
-    "validation_windows": 8,
-    "probe_frames": 16,
-    "precision": "fp32",
-    "behaviour": {"policy": {"width": 16, "depth": 1}},
-}
+RECIPE = NANO_RECIPE | {"action_block": 5, "behaviour": {"policy": {"width": 16, "depth": 1}}}
 
 
 def test_from_collecting_to_figures(disk: Path, capfd: pytest.CaptureFixture) -> None:

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from toy_training import NANO_RECIPE
 
 from lewm_ros.environments.environment import EnvironmentGone
 from lewm_training.__main__ import main
@@ -71,24 +72,6 @@ LIFT = {
     "success": "terminated",
 }
 
-NANO = {
-    "model": {
-        "encoder": {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "heads": 2},
-        "predictor": {"depth": 1, "heads": 2, "head_dim": 8, "mlp_dim": 32},
-        "embedding_dim": 16,
-        "projector_dim": 32,
-        "history": 2,
-    },
-    "action_block": 2,
-    "batch_size": 8,
-    "steps_per_epoch": 2,
-    "epochs": 1,
-    "validation_fraction": 0.3,
-    "validation_windows": 8,
-    "probe_frames": 16,
-    "precision": "fp32",
-}
-
 
 def lewm(capfd: pytest.CaptureFixture, *arguments: object) -> str:
     """What a command prints."""
@@ -99,7 +82,7 @@ def lewm(capfd: pytest.CaptureFixture, *arguments: object) -> str:
 def test_a_made_up_task_goes_from_collecting_to_scores(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     task, recipe, data, run = (tmp_path / name for name in ("lift.yaml", "nano.yaml", "lift.h5", "run"))
     task.write_text(yaml.safe_dump(LIFT))
-    recipe.write_text(yaml.safe_dump(NANO | {"inputs": {"cameras": ["front", "above"], "vectors": ["dot"]}}))
+    recipe.write_text(yaml.safe_dump(NANO_RECIPE | {"inputs": {"cameras": ["front", "above"], "vectors": ["dot"]}}))
     collect(CollectConfig(str(task), episodes=4, image_size=32), data, one_after_the_other)
     dataset = EpisodeDataset.open(data)
     assert dataset.spec.cameras == {name: f"pixels_{name}" for name in ("front", "back", "above")}

@@ -69,7 +69,7 @@ def test_statistics_are_those_of_the_rows_together(tmp_path: Path) -> None:
 
 
 def test_stable_worldmodel_cuts_the_same_windows(path: Path) -> None:
-    reference = pytest.importorskip("stable_worldmodel.data", reason="needs the extra `peer`")
+    reference = pytest.importorskip("stable_worldmodel.data", reason="needs the extra `bench`")
     theirs = reference.HDF5Dataset(path=path, frameskip=5, num_steps=3)
     ours = EpisodeDataset.open(path)
     starts = ours.window_starts(np.arange(3), span=15)
@@ -86,7 +86,7 @@ def test_stable_worldmodel_cuts_the_same_windows(path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["uint8", "channels first", "floats to 1", "floats to 255"])
 def test_files_of_stable_worldmodel_open(tmp_path: Path, layout: str) -> None:
-    reference = pytest.importorskip("stable_worldmodel.data", reason="needs the extra `peer`")
+    reference = pytest.importorskip("stable_worldmodel.data", reason="needs the extra `bench`")
     with reference.HDF5Writer(tmp_path / "theirs.h5") as writer:
         for number in range(2):
             columns = toy_columns(number)

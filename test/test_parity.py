@@ -1,6 +1,6 @@
 """The reference LeWM of stable-worldmodel and this project's model are one function, number by number.
 
-The reference needs the extra `peer`; without it, only the tests of the files themselves run.
+The reference needs the extra `bench`; without it, only the tests of the files themselves run.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def small_released(history: int = 3) -> dict[str, Any]:
 
 def reference_of(config: dict[str, Any]) -> nn.Module:
     """The reference that a config.json describes, built from its own classes. Every tensor is random, eval mode."""
-    reason = "the reference is not installed: pip install -e '.[peer]'"
+    reason = "the reference is not installed: pip install -e '.[bench]'"
     lewm = pytest.importorskip("stable_worldmodel.wm.lewm", reason=reason)
     transformers = pytest.importorskip("transformers", reason=reason)
     module = importlib.import_module("stable_worldmodel.wm.lewm.module")
@@ -195,7 +195,7 @@ def test_an_imported_model_gives_the_references_numbers(
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
 def test_sigreg_is_the_references_statistic(scale: float) -> None:
-    loss = pytest.importorskip("stable_worldmodel.wm.loss", reason="needs the extra `peer`")
+    loss = pytest.importorskip("stable_worldmodel.wm.loss", reason="needs the extra `bench`")
     torch.manual_seed(0)
     z = scale * torch.randn(4, 64, 24) + (1.0 - scale) / 3.0
     torch.manual_seed(1)

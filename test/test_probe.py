@@ -18,9 +18,10 @@ from toy_dataset import META, write_toy
 from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.observation.input_spec import CameraSpec, InputSpec, VectorSpec
+from lewm_ros.robot import rotations
 from lewm_training.__main__ import main
 from lewm_training.data import DatasetError, EpisodeDataset
-from lewm_training.judge import labels, rotations
+from lewm_training.judge import labels
 from lewm_training.judge.embeddings import embed_everything, embed_flat, flat_states, untrained_like
 from lewm_training.judge.labels import labels_of, missing_labels
 from lewm_training.judge.probe import (

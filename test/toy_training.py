@@ -14,6 +14,25 @@ from lewm_ros.config import TrainConfig
 from lewm_training.data import EpisodeDataset, merge_episodes, write_episode
 from lewm_training.learn.trainer import Trainer
 
+NANO_RECIPE = {
+    "model": {
+        "encoder": {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "heads": 2},
+        "predictor": {"depth": 1, "heads": 2, "head_dim": 8, "mlp_dim": 32},
+        "embedding_dim": 16,
+        "projector_dim": 32,
+        "history": 2,
+    },
+    "action_block": 2,
+    "batch_size": 8,
+    "steps_per_epoch": 2,
+    "epochs": 1,
+    "validation_fraction": 0.3,
+    "validation_windows": 8,
+    "probe_frames": 16,
+    "precision": "fp32",
+}
+"""What a YAML for `lewm train` says to be done in no time."""
+
 EPISODES, STEPS, BLOCK = 6, 40, 5
 
 

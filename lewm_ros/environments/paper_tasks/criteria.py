@@ -13,6 +13,7 @@ import numpy as np
 
 from lewm_ros.environments.environment import Array
 from lewm_ros.environments.paper_tasks.rooms import RELEASED
+from lewm_ros.robot.rotations import cube_angle_deg, rotations, two_axes
 
 # Push-T: pusher x, y; block x, y; the block's angle; the pusher's velocity x, y. In pixels of 512, rad, pixels/s.
 
@@ -94,41 +95,15 @@ def cube_near(state: Array, goal: Array) -> bool:
     return cube_distance_m(state, goal) <= 0.04
 
 
-def cube_turn_rad(state: Array, goal: Array) -> float:
+def cube_turn_deg(state: Array, goal: Array) -> float:
     """The smallest turn between two cubes, of which 24 orientations look alike."""
-    turn = _matrix(state[CUBE_QUATERNION]).T @ _matrix(goal[CUBE_QUATERNION])
-    trace = max(float(np.trace(turn @ alike)) for alike in CUBE_ROTATIONS)
-    return math.acos(min(1.0, (trace - 1.0) / 2.0))
+    start, end = (rotations(two_axes(pose[np.newaxis, CUBE_QUATERNION])) for pose in (state, goal))
+    return float(cube_angle_deg(start, end)[0])
 
 
 def cube_reached(state: Array, goal: Array) -> bool:
     """Whether the cube is within 3 cm and 15 degrees."""
-    return cube_distance_m(state, goal) <= 0.03 and cube_turn_rad(state, goal) <= math.radians(15.0)
-
-
-def _cube_rotations() -> list[Array]:
-    """The 24 rotations (3, 3) that turn a cube into itself: permutations of the axes, with signs that keep it right."""
-    signed = (
-        np.eye(3)[list(order)] * signs
-        for order in itertools.permutations(range(3))
-        for signs in itertools.product((1.0, -1.0), repeat=3)
-    )
-    return [rotation for rotation in signed if np.linalg.det(rotation) > 0.0]
-
-
-CUBE_ROTATIONS = _cube_rotations()
-
-
-def _matrix(quaternion: Array) -> Array:
-    """The rotation (3, 3) of a quaternion w, x, y, z."""
-    w, x, y, z = quaternion / np.linalg.norm(quaternion)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    return cube_distance_m(state, goal) <= 0.03 and cube_turn_deg(state, goal) <= 15.0
 
 
 def _distance(a: Array, b: Array) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lewm_ros.config import ConfigError
@@ -34,18 +34,27 @@ class Criterion:
     held: int = 1
     fits: Callable[[Array], bool] = anywhere
 
-    def solved(self, states: Sequence[Array], goal: Array) -> bool:
-        """Whether the goal was reached, and held, anywhere among the states of an attempt in order."""
-        run = 0
-        for state in states:
-            run = run + 1 if self.reached(state, goal) else 0
-            if run == self.held:
-                return True
-        return False
-
     def admits(self, way: Array) -> bool:
         """Whether a recorded way (n, numbers) can be asked for: it fits, and is not over where it begins."""
         return self.fits(way) and not self.reached(way[0], way[-1])
+
+
+class Verdict:
+    """What a criterion makes of an attempt, from state to state.
+
+    Args:
+        criterion: to judge by.
+        goal: state (numbers,) that is to be reached.
+    """
+
+    def __init__(self, criterion: Criterion, goal: Array) -> None:
+        self._criterion, self._goal, self._held = criterion, goal, 0
+        self.solved = False
+
+    def saw(self, state: Array) -> None:
+        """Take in the next state (numbers,): once the goal was reached, and held, the attempt is solved."""
+        self._held = self._held + 1 if self._criterion.reached(state, self._goal) else 0
+        self.solved |= self._held == self._criterion.held
 
 
 CRITERIA: dict[str, dict[str, Criterion]] = {

@@ -33,7 +33,7 @@ def peer_module(name: str) -> types.ModuleType:
             warnings.simplefilter("ignore")  # of simulators that it does not find
             return importlib.import_module(f"stable_worldmodel.{name}")
     except ImportError as error:
-        raise UserError(f"{PEER} cannot be imported ({error}); pip install -e '.[peer]'") from None
+        raise UserError(f"{PEER} cannot be imported ({error}); pip install -e '.[bench]'") from None
 
 
 def peer_model(model: LeWorldModel) -> nn.Module:
@@ -81,7 +81,7 @@ def peer_trainee(model: LeWorldModel) -> nn.Module:
     try:
         from transformers import ViTConfig, ViTModel
     except ImportError as error:
-        raise UserError(f"transformers cannot be imported ({error}); pip install -e '.[peer]'") from None
+        raise UserError(f"transformers cannot be imported ({error}); pip install -e '.[bench]'") from None
     peer, config, encoder = peer_model(model), model.config, model.config.encoder
     peer.encoder = ViTModel(
         ViTConfig(

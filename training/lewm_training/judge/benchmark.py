@@ -12,8 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from lewm_ros.config import ConfigError, to_mapping
-from lewm_ros.environments.environment import STATE, Array, RestorableEnvironment
-from lewm_ros.environments.paper_tasks.protocols import PROTOCOLS, Criterion, criteria_of
+from lewm_ros.environments.environment import STATE, RestorableEnvironment
+from lewm_ros.environments.paper_tasks.protocols import PROTOCOLS, Criterion, Verdict, criteria_of
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_training.judge.evaluate import Timing, environment_for, pursue, quantile, wilson_interval
@@ -22,21 +22,23 @@ from lewm_training.judge.pairs import FrozenPairs, Pair
 
 
 class Attempt:
-    """The states of one attempt, and what the protocols make of them."""
+    """What the protocols make of one attempt."""
 
     def __init__(self, environment: RestorableEnvironment, pair: Pair, criteria: dict[str, Criterion]) -> None:
-        self._environment, self._goal = environment, np.array(pair.goal)
-        self._criteria = {name: criteria[name] for name in pair.protocols}
-        self._states: list[Array] = []
+        self._environment, goal = environment, np.array(pair.goal)
+        self._verdicts = {name: Verdict(criteria[name], goal) for name in pair.protocols}
 
     def is_over(self) -> bool:
         """Take in the present state, and tell whether nothing can change the verdicts any more."""
-        self._states.append(self._environment.labels()[STATE])
-        return all(self.verdicts().values())
+        state = self._environment.labels()[STATE]
+        for verdict in self._verdicts.values():
+            verdict.saw(state)
+        return all(self.solved.values())
 
-    def verdicts(self) -> dict[str, bool]:
-        """Whether the attempt is successful, by protocol."""
-        return {name: criterion.solved(self._states, self._goal) for name, criterion in self._criteria.items()}
+    @property
+    def solved(self) -> dict[str, bool]:
+        """Whether the attempt is successful so far, by protocol."""
+        return {name: verdict.solved for name, verdict in self._verdicts.items()}
 
 
 def evaluate_pairs(
@@ -124,7 +126,7 @@ def _try(
     problem, attempt = _problem(environment, pair), Attempt(environment, pair, criteria)
     outcome = pursue(checkpoint, planner, environment, problem, timing, watch=attempt.is_over)
     return {
-        "solved": attempt.verdicts(),
+        "solved": attempt.solved,
         "steps": outcome.steps,
         "plan_latency_s": [round(latency, 5) for latency in outcome.plan_latency_s],
         "cost_variation": outcome.cost_variation,
@@ -141,7 +143,7 @@ def _wander(
         environment.step(behaviour.act())
         if attempt.is_over():
             break
-    return attempt.verdicts()
+    return attempt.solved
 
 
 def _problem(environment: RestorableEnvironment, pair: Pair) -> Any:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lewm_training.data import EpisodeDataset
-from lewm_training.data.spec import PROPRIO, DatasetSpec
-from lewm_training.judge.rotations import (
+from lewm_ros.robot.rotations import (
     CUBE_FOLD,
     angle_deg,
     cube_angle_deg,
@@ -22,6 +20,8 @@ from lewm_training.judge.rotations import (
     two_axes,
     yaw_deg,
 )
+from lewm_training.data import EpisodeDataset
+from lewm_training.data.spec import PROPRIO, DatasetSpec
 
 Array = NDArray[np.float64]
 

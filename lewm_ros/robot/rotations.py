@@ -76,7 +76,7 @@ def cube_rotations(numbers: Array) -> Array:
 
 def cube_angle_deg(one: Array, other: Array) -> Array:
     """The least angle (N,) of a turn that makes a cube rotated by (N, 3, 3) look as if it were rotated by another."""
-    traces = np.einsum("nji,njk,ski->ns", one, other, _cube_symmetries())
+    traces = np.einsum("nji,njk,ski->ns", one, other, CUBE_SYMMETRIES)
     return _turn_deg(traces.max(1))
 
 
@@ -93,10 +93,14 @@ def _tilts(up: Array) -> Array:
 
 
 def _cube_symmetries() -> Array:
-    """The 24 rotations (24, 3, 3) that leave a cube as it is: permutations of its axes, with signs."""
+    """Permutations of a cube's axes, with signs, that keep it right-handed (24, 3, 3)."""
     signed = (
         np.eye(3)[list(order)] * np.array(signs)[:, None]
         for order in permutations(range(3))
         for signs in product((-1.0, 1.0), repeat=3)
     )
     return np.stack([matrix for matrix in signed if np.linalg.det(matrix) > 0.0])
+
+
+CUBE_SYMMETRIES = _cube_symmetries()
+"""The 24 rotations (24, 3, 3) that leave a cube as it is."""

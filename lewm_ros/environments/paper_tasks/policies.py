@@ -57,8 +57,7 @@ def cube(env: Any, rng: np.random.Generator) -> Choose:
 
     np.random.seed(int(rng.integers(2**31)))  # its oracle draws from numpy's own generator
     policy, steps = ExpertPolicy(seed=int(rng.integers(2**31))), itertools.count()
-    space = types.SimpleNamespace(shape=(1, *env.action_space.shape))
-    policy.set_env(types.SimpleNamespace(envs=[env], num_envs=1, action_space=space))
+    policy.set_env(_pool(env))
 
     def choose(_: Any, info: dict[str, Any]) -> Any:
         known = {name: [[value]] for name, value in info.items()}
@@ -69,10 +68,15 @@ def cube(env: Any, rng: np.random.Generator) -> Choose:
 
 def _alone(policy: Any, env: Any) -> Choose:
     """The policy, which expects a vector of environments, on one."""
-    space = types.SimpleNamespace(shape=(1, *env.action_space.shape))
-    policy.set_env(types.SimpleNamespace(envs=[env], spec=env.spec, action_space=space))
+    policy.set_env(_pool(env))
 
     def choose(_: Any, info: dict[str, Any]) -> Any:
         return policy.get_action({name: np.asarray(value)[np.newaxis] for name, value in info.items()})[0]
 
     return choose
+
+
+def _pool(env: Any) -> types.SimpleNamespace:
+    """One environment as what its policies take for a vector of them."""
+    space = types.SimpleNamespace(shape=(1, *env.action_space.shape))
+    return types.SimpleNamespace(envs=[env], num_envs=1, spec=env.spec, action_space=space)
