@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ MAPPING = {
     "task": "push",
     "recipe": "recipe.yaml",
     "train": ["epochs=2"],
+    "policy": [],
     "factors": [
         {"name": "episodes", "levels": [{"name": "all"}, {"name": "5", "train": [FIVE], "policy": [FIVE]}]},
         {"name": "view", "levels": [{"name": "varied"}, {"name": "steady", "collect": ["--steady"]}]},
@@ -51,6 +53,16 @@ def test_cells_that_are_recorded_alike_share_a_dataset(tmp_path: Path) -> None:
     assert "--set episodes=5" in fewer[1].command and "--set episodes=5" in fewer[2].command
 
 
+def test_without_a_word_on_policies_the_one_that_learned_along_acts(tmp_path: Path) -> None:
+    factors = [{"name": "view", "levels": [{"name": "varied"}, {"name": "steady", "collect": ["--steady"]}]}]
+    config = from_mapping(ExperimentConfig, {"task": "push", "recipe": "recipe.yaml", "factors": factors})
+    steps = steps_of(config, next(config.cells()), tmp_path, "cpu", 0)
+    assert [step.name for step in steps] == ["collect", "train", "probe", "eval", "bench inference"]
+    assert f"--checkpoint {tmp_path}/base/run/model.json" in steps[3].command
+    with pytest.raises(ConfigError, match=r"policy: must be .* since a level names settings of it"):
+        from_mapping(ExperimentConfig, {key: MAPPING[key] for key in MAPPING if key != "policy"})
+
+
 SOURCES = {"encoder": "trained", "source": "embedding", "probe": "mlp"}
 FIGURES: dict[str, dict[str, Any]] = {
     "train": {"rollout/error_1": 0.1, "rollout/nothing_changes_1": 0.4},
@@ -73,14 +85,40 @@ class Pretended:
 
 def test_what_is_there_is_not_made_again_unless_by_another_command(tmp_path: Path) -> None:
     first, second = Pretended(), Pretended()
-    run_cells(CONFIG, tmp_path, "cpu", 0, first)
+    run_cells(CONFIG, tmp_path, "cpu", 0, run=first)
     assert len(first.ran) == 17, "six steps of three cells, two of which share a dataset"
     (tmp_path / "view_steady" / "eval.json").unlink()
-    run_cells(CONFIG, tmp_path, "cpu", 0, second)
+    run_cells(CONFIG, tmp_path, "cpu", 0, run=second)
     assert second.ran == ["view_steady: eval"]
     other = from_mapping(ExperimentConfig, MAPPING | {"train": ["epochs=3"]})
     with pytest.raises(StepFailed, match=r"train.json: made by '.*epochs=2.*', not '.*epochs=3.*'; choose another"):
-        run_cells(other, tmp_path, "cpu", 0, second)
+        run_cells(other, tmp_path, "cpu", 0, run=second)
+
+
+def test_cells_side_by_side_after_all_recordings_and_before_all_timings(tmp_path: Path) -> None:
+    both, made = threading.Barrier(2, timeout=60.0), Pretended()
+
+    def run(step: Step, log: Path) -> None:
+        if step.name == "train" and log.parent.name != "view_steady":
+            both.wait()  # passes only if base and episodes_5 are at it at the same time
+        made(step, log)
+
+    run_cells(CONFIG, tmp_path, "cpu", 0, 2, run)
+    names = [ran.split(": ")[1] for ran in made.ran]
+    assert names[:2] == ["collect"] * 2 and names[-3:] == ["bench inference"] * 3 and len(names) == 17
+
+
+def test_after_a_failure_no_cell_begins_another_step(tmp_path: Path) -> None:
+    made = Pretended()
+
+    def run(step: Step, log: Path) -> None:
+        if step.name == "train-policy":
+            raise StepFailed("broken")
+        made(step, log)
+
+    with pytest.raises(StepFailed, match="broken"):
+        run_cells(CONFIG, tmp_path, "cpu", 0, run=run)
+    assert made.ran == ["base: collect", "view_steady: collect", "base: train"]
 
 
 def test_a_command_that_fails_is_named_with_its_last_words(tmp_path: Path) -> None:
@@ -92,7 +130,7 @@ def test_a_command_that_fails_is_named_with_its_last_words(tmp_path: Path) -> No
 
 
 def test_the_table_tells_what_there_is(tmp_path: Path) -> None:
-    made = run_cells(CONFIG, tmp_path, "cpu", 0, Pretended())
+    made = run_cells(CONFIG, tmp_path, "cpu", 0, run=Pretended())
     row = rows_of(made)[1]
     assert (row["factor"], row["level"], row["successes"], row["plan_ms"]) == ("episodes", "5", 3, 2.0)
     assert row["ahead_1"] == pytest.approx(0.25) and row["ahead_10"] is None

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lewm_ros.model.lewm import LeWorldModel
 from lewm_ros.model.merged_layers import ActionModulation, Affine, Head, Layer, norm
+from lewm_ros.model.precision import matmul_dtype
 
 Memory = list[list[tuple[Tensor, Tensor]]]
 """For each layer, keys and values of what was seen so far, oldest first: per token (B, S or 1, 1, heads, head_dim) if
@@ -40,11 +41,11 @@ class Rollout:
 
     Args:
         model: in evaluation mode; what it learns later is not seen.
-        precision: `fp32` or `bf16`, of the matmuls. The residual stream stays fp32.
+        precision: `fp32` or `bf16`, of the matmuls, see `matmul_dtype`. The residual stream stays fp32.
     """
 
     def __init__(self, model: LeWorldModel, precision: str = "fp32") -> None:
-        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._dtype = matmul_dtype(precision, next(model.parameters()).device)
         self.history, self.tokens = model.config.history, model.tokens
         self._heads = model.config.predictor.heads
         self._few = self.history * self.tokens <= FEW_TOKENS

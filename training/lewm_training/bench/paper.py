@@ -13,7 +13,7 @@ from lewm_ros.planning.solver import Deadline, Plan, SearchSpace
 from lewm_ros.planning.solvers import make_solver
 
 PAPER_SEARCH = PlannerConfig(samples=300, iterations=30, elites=30, horizon=5, initial_std=1.0, minimum_std=0.0)
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = ("fp32", "bf16")
 
 PATCHES = ModelConfig(tokens="patches")
 """The baseline in the paper's sizes: every patch token of a frame, and otherwise the same predictor."""

@@ -12,10 +12,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lewm_ros.model import LeWorldModel, Rollout
+from lewm_ros.model.precision import matmul_dtype
 from lewm_training.bench.flops import flops_per_plan, reference_flops
 from lewm_training.bench.paper import (
-    DTYPES,
     PAPER_SEARCH,
+    PRECISIONS,
     final_distance,
     paper_model,
     plan_from,
@@ -43,9 +44,9 @@ def bench_same_work(device: torch.device, repeats: int, seed: int, with_peer: bo
     peer_flops = (
         reference_flops(model.config, 1, PAPER_SEARCH.horizon).total * PAPER_SEARCH.samples * PAPER_SEARCH.iterations
     )
-    rates = {precision: matmul_rate(dtype, device) for precision, dtype in DTYPES.items()}
+    rates = {precision: matmul_rate(matmul_dtype(precision, device), device) for precision in PRECISIONS}
     planners: dict[str, dict[str, Any]] = {}
-    for precision in DTYPES:
+    for precision in PRECISIONS:
         for solver in ("cem", "icem"):
             config = replace(PAPER_SEARCH, solver=solver, precision=precision, icem_population_decay=1.0)
             seconds = time_calls(
@@ -79,7 +80,7 @@ def _cost_difference(
     theirs = peer_costs(peer, z, goal, plans)[0]
     past = plans.new_zeros(1, 0, size)
     figures = {}
-    for precision in DTYPES:
+    for precision in PRECISIONS:
         with torch.no_grad():
             after = Rollout(model, precision).start(z.unsqueeze(0), past)(plans)[0, :, -1]
         ours = (after - goal).square().sum((-2, -1))  # the reference adds up over dimensions

@@ -10,7 +10,7 @@ import torch
 
 from lewm_ros.model import LeWorldModel
 from lewm_training.bench.flops import flops_per_plan
-from lewm_training.bench.paper import DTYPES, PAPER_SEARCH, PATCHES, paper_model, plan_from, random_states
+from lewm_training.bench.paper import PAPER_SEARCH, PATCHES, PRECISIONS, paper_model, plan_from, random_states
 from lewm_training.judge.machine import time_calls
 
 SEARCH = replace(PAPER_SEARCH, samples=16, iterations=2, elites=4)
@@ -29,7 +29,7 @@ def bench_tokens(device: torch.device, seed: int) -> dict[str, Any]:
     }
     sizes = (SEARCH.samples, SEARCH.iterations, SEARCH.horizon)
     flops = {name: flops_per_plan(model.config, *sizes, known=1).total for name, model in models.items()}
-    for precision in DTYPES:
+    for precision in PRECISIONS:
         config, seconds = replace(SEARCH, precision=precision), {}
         for name, model in models.items():
             z, goal = (random_states(model.config, 1, generator, device) for _ in range(2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from lewm_ros.config import EncoderConfig, ModelConfig, PredictorConfig, SIGRegConfig, TrainConfig
 from lewm_ros.model import LeWorldModel
+from lewm_ros.model.precision import autocast
 from lewm_training.bench.peer import peer_module, peer_trainee
 from lewm_training.learn.objective import Objective
 from lewm_training.learn.trainer import make_optimizer, tune_for
@@ -94,7 +94,7 @@ def _own_step(model: LeWorldModel, config: TrainConfig, pixels: Tensor, actions:
     inputs = {camera.name: pixels for camera in model.inputs.cameras}
 
     def step() -> float:
-        with _autocast(config, pixels.device):
+        with autocast(config.precision, pixels.device):
             drawn = objective.sigreg.draw_directions(config.model.embedding_dim, directions)
             loss = objective(inputs, actions, drawn)["loss"]
         optimizer.zero_grad(set_to_none=True)
@@ -114,7 +114,7 @@ def _peer_step(model: LeWorldModel, config: TrainConfig, pixels: Tensor, actions
     optimizer = torch.optim.AdamW(peer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
 
     def step() -> float:
-        with _autocast(config, pixels.device):
+        with autocast(config.precision, pixels.device):
             seen = peer.encode({"pixels": pixels, "action": actions})
             predicted = peer.predict(seen["emb"][:, :-1], seen["act_emb"])
             loss = (predicted - seen["emb"][:, 1:]).pow(2).mean()
@@ -126,7 +126,3 @@ def _peer_step(model: LeWorldModel, config: TrainConfig, pixels: Tensor, actions
         return loss.item()
 
     return step
-
-
-def _autocast(config: TrainConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")

@@ -44,7 +44,8 @@ class ExperimentConfig:
         task: that is recorded and evaluated.
         recipe: YAML of `lewm train`.
         factors: what is varied, one at a time.
-        collect, train, policy: of every cell, as in `Level`; a level's come after them.
+        collect, train, policy: of every cell, as in `Level`; a level's come after them. Without `policy` no policy is
+            trained afterwards: the one that learned along with the model acts.
         probe_frames: held-out frames that probes are tested on.
         episodes: evaluated per cell.
     """
@@ -54,12 +55,14 @@ class ExperimentConfig:
     factors: tuple[Factor, ...]
     collect: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
-    policy: tuple[str, ...] = ()
+    policy: tuple[str, ...] | None = None
     probe_frames: int = 1500
     episodes: int = 50
 
     def __post_init__(self) -> None:
         check_settings(self)
+        told = any(level.policy for factor in self.factors for level in factor.levels)
+        require(self.policy is not None or not told, "policy", "[] or more, since a level names settings of it")
         names = [cell.folder for cell in self.cells()]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ConfigError(f"factors: two levels are both called '{min(twice)}'")
@@ -78,7 +81,7 @@ class ExperimentConfig:
             level,
             (*self.collect, *(word for one in levels for word in one.collect)),
             (*self.train, *(word for one in levels for word in one.train)),
-            (*self.policy, *(word for one in levels for word in one.policy)),
+            None if self.policy is None else (*self.policy, *(word for one in levels for word in one.policy)),
         )
 
 
@@ -90,7 +93,7 @@ class Cell:
     level: str
     collect: tuple[str, ...]
     train: tuple[str, ...]
-    policy: tuple[str, ...]
+    policy: tuple[str, ...] | None
 
     @property
     def folder(self) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,11 @@ from tqdm import tqdm
 from lewm_ros.config import UserError
 from lewm_training.experiment.design import Cell, ExperimentConfig
 
-FIGURES = ("train", "train-policy", "probe", "eval", "bench inference")
+FIGURES = ("train", "probe", "eval", "bench inference")
 """Steps that leave figures."""
+
+SIDE_BY_SIDE = ("train", "train-policy", "probe", "eval")
+"""Steps of which several cells may be at one at the same time; recordings take all cores, timings want them idle."""
 
 
 INTERRUPTED = 130
@@ -47,35 +53,47 @@ def steps_of(config: ExperimentConfig, cell: Cell, out: Path, device: str, seed:
     folder, drawn = out / cell.folder, ("--seed", str(seed))
     recorded = f"{config.task} {' '.join(cell.collect)}".encode()
     dataset = str(out / "data" / f"{zlib.crc32(recorded):08x}.h5")
-    run, policy = folder / "run", str(folder / "policy.json")
-    where, learned = ("--device", device), ("--checkpoint", policy)
+    run, policy = folder / "run", folder / "policy.json"
+    where = ("--device", device)
 
     def step(name: str, *arguments: str) -> Step:
         """One whose figures are its product."""
         product = folder / f"{name.replace(' ', '_')}.json"
         return Step(name, (*name.split(), *arguments, *drawn, "--json", str(product)), product)
 
-    model, picture = ("--checkpoint", str(run / "model.json")), ("--figure", str(folder / "probe.png"))
+    collect = Step(
+        "collect", ("collect", "--task", config.task, *cell.collect, *drawn, "--out", dataset), Path(dataset)
+    )
+    train = ("train", "--dataset", dataset, "--config", config.recipe, *_sets(cell.train), *where, "--out", str(run))
+    learned, picture = ("--checkpoint", str(run / "model.json")), ("--figure", str(folder / "probe.png"))
+    made = [collect, step(*train)]
+    if cell.policy is not None:
+        afterwards = ("--dataset", dataset, *_sets(cell.policy), "--out", str(policy))
+        made.append(step("train-policy", *learned, *afterwards))
+        learned = ("--checkpoint", str(policy))
     return [
-        Step("collect", ("collect", "--task", config.task, *cell.collect, *drawn, "--out", dataset), Path(dataset)),
-        step("train", "--dataset", dataset, "--config", config.recipe, *_sets(cell.train), *where, "--out", str(run)),
-        step("train-policy", *model, "--dataset", dataset, *_sets(cell.policy), "--out", policy),
+        *made,
         step("probe", *learned, "--dataset", dataset, "--frames", str(config.probe_frames), *where, *picture),
         step("eval", *learned, "--task", config.task, "--episodes", str(config.episodes), "--alone", *where),
         step("bench inference", *learned, *where),
     ]
 
 
-def run_in_process(step: Step, log: Path) -> None:
+def run_in_process(step: Step, log: Path, threads: int | None = None) -> None:
     """Run a step in a process of its own; what it says goes to a log, so that only the experiment's progress is seen.
+
+    Args:
+        step: to run.
+        log: file for its words.
+        threads: of its networks on the CPU; None: as many as PyTorch takes.
 
     Raises:
         StepFailed: it did; the message ends with its last line.
     """
+    environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "lewm_training", *step.arguments]
     with log.open("w", encoding="utf-8") as file:
-        done = subprocess.run(
-            [sys.executable, "-m", "lewm_training", *step.arguments], stdout=file, stderr=file, check=False
-        )
+        done = subprocess.run(command, stdout=file, stderr=file, env=environment, check=False)
     if done.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     if done.returncode:
@@ -84,15 +102,21 @@ def run_in_process(step: Step, log: Path) -> None:
 
 
 def run_cells(
-    config: ExperimentConfig, out: Path, device: str, seed: int, run: Callable[[Step, Path], None] = run_in_process
+    config: ExperimentConfig,
+    out: Path,
+    device: str,
+    seed: int,
+    processes: int = 1,
+    run: Callable[[Step, Path], None] = run_in_process,
 ) -> dict[str, dict[str, Any]]:
-    """Make what is not there yet of every cell.
+    """Make what is not there yet of every cell: first all recordings, then cells side by side, then what is timed.
 
     Args:
         config: the experiment.
         out: folder of everything.
         device: of the networks.
         seed: of everything; the problems that are evaluated have a stream of their own.
+        processes: cells that are made side by side.
         run: runs a step, given where to write what it says.
 
     Returns:
@@ -102,17 +126,32 @@ def run_cells(
         StepFailed: a command failed, or what is there was made by another one; what came before is kept.
     """
     planned = {cell: steps_of(config, cell, out, device, seed) for cell in config.cells()}
-    made = {}
+    failed = threading.Event()
     with tqdm(total=sum(map(len, planned.values())), desc="experiment", unit="step") as bar:
-        for cell, steps in planned.items():
-            for step in steps:
-                bar.set_postfix_str(f"{cell.folder}: {step.name}")
-                _make(step, out / cell.folder, run)
-                bar.update()
-            figures = {step.name: json.loads(step.product.read_text()) for step in steps if step.name in FIGURES}
-            commands = [step.command for step in steps]
-            made[cell.folder] = {"factor": cell.factor, "level": cell.level, "commands": commands} | figures
-    return made
+
+        def make(cell: Cell, names: Container[str]) -> None:
+            for step in planned[cell]:
+                if step.name in names and not failed.is_set():
+                    bar.set_postfix_str(f"{cell.folder}: {step.name}")
+                    try:
+                        _make(step, out / cell.folder, run)
+                    except BaseException:
+                        failed.set()
+                        raise
+                    bar.update()
+
+        for cell in planned:
+            make(cell, ("collect",))
+        with ThreadPoolExecutor(processes) as pool:
+            for done in as_completed([pool.submit(make, cell, SIDE_BY_SIDE) for cell in planned]):
+                done.result()
+        for cell in planned:
+            make(cell, ("bench inference",))
+    return {
+        cell.folder: {"factor": cell.factor, "level": cell.level, "commands": [step.command for step in steps]}
+        | {step.name: json.loads(step.product.read_text()) for step in steps if step.name in FIGURES}
+        for cell, steps in planned.items()
+    }
 
 
 def _make(step: Step, folder: Path, run: Callable[[Step, Path], None]) -> None:

@@ -25,6 +25,7 @@ from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, ErrorSpread, load_checkpoint
 from lewm_ros.model.inputs import Inputs
 from lewm_ros.model.policy import make_policy
+from lewm_ros.model.precision import autocast, matmul_dtype
 from lewm_training.data import DatasetError, EpisodeDataset
 from lewm_training.data.hindsight import HindsightGoals
 from lewm_training.data.locking import exclusive
@@ -142,7 +143,7 @@ class Trainer:
             while self.epoch < min(until or self.config.epochs, self.config.epochs):
                 started = time.monotonic()
                 figures = self._train_epoch()
-                with self._autocast():
+                with autocast(self.config.precision, self.device):
                     settle_batch_norm(self.evaluated, self._settling_batches())
                 if self.ranks.is_first:
                     figures |= self.validation.measure(self.evaluated)
@@ -231,7 +232,7 @@ class Trainer:
 
     def _step(self, inputs: Inputs, actions: Tensor, directions: torch.Generator) -> dict[str, Tensor]:
         drawn = self.sigreg.draw_directions(self.config.model.embedding_dim, directions)
-        with self._autocast():
+        with autocast(self.config.precision, self.device):
             terms = self.objective(inputs, actions, drawn)
         self.optimizer.zero_grad(set_to_none=True)
         (self.ranks.world * terms["loss"]).backward()  # DistributedDataParallel takes the mean of gradients
@@ -248,9 +249,6 @@ class Trainer:
         starts = (rng.choice(self.sampler.starts, self.config.batch_size) for _ in range(SETTLING_BATCHES))
         for windows in self.reader.read_ahead(map(self.ranks.share, starts), self.config.model.history + 1):
             yield self.reader.to_device(windows)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def _board(self) -> SummaryWriter:
         """TensorBoard's writer, from the present epoch on; what an unfinished one left is dropped."""
@@ -360,7 +358,7 @@ def _make_readouts(model: LeWorldModel, reader: InputReader, rows: NDArray[np.in
 
 def tune_for(model: LeWorldModel, config: TrainConfig, device: torch.device) -> None:
     """Spell the encoder's attention out as two matmuls: on CPUs, bf16's fused one is many times slower backwards."""
-    if device.type == "cpu" and config.precision == "bf16":
+    if device.type == "cpu" and matmul_dtype(config.precision, device) == torch.bfloat16:
         for block in model.encoder.vit.blocks:
             block.attn.fused_attn = False
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from lewm_ros.config import TrainConfig
 from lewm_ros.model import LeWorldModel, SIGReg
 from lewm_ros.model.checkpoint import LEAST_ERROR, ErrorSpread
+from lewm_ros.model.precision import autocast
 from lewm_training.data.windows import WindowReader
 from lewm_training.judge.probe import light_probe
 from lewm_training.learn.batch_norm import batch_statistics
@@ -59,7 +60,7 @@ class Validation:
         model.eval()
         rng = np.random.default_rng([self.seed, 1])
         starts, frames = self._choose(rng)
-        with torch.autocast(self.reader.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with autocast(self.config.precision, self.reader.device):
             windows = max(1, self.config.batch_size * self.config.window_frames // frames)  # as in training, or less
             pieces = np.array_split(starts, -(-len(starts) // windows))
             z, actions = self._encode(model, pieces, frames)
