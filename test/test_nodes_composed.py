@@ -22,6 +22,9 @@ from sensor_msgs.msg import Image
 from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
+from lewm_ros.nodes.encoder_node import EncoderNode
+from lewm_ros.nodes.planner_node import PlannerNode
+from lewm_ros.nodes.runner import run
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +118,11 @@ def test_a_signal_during_the_imports_ends_quietly(library: str, number: signal.S
         ("ramp_s:=0.5", "encoder_node: parameter 'ramp_s' is unknown"),
     ],
 )
-def test_one_that_cannot_start_ends_both_with_one_line(given: str, right: str) -> None:
-    command = [sys.executable, "-m", "lewm_ros.nodes", "encoder_node", "planner_node", "--ros-args", "-p", given]
-    end = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=ROOT)
-    assert end.returncode == 2
-    [line] = end.stderr.splitlines()
+def test_one_that_cannot_start_ends_both_with_one_line(
+    given: str, right: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run({"encoder_node": EncoderNode, "planner_node": PlannerNode}, ["--ros-args", "-p", given]) == 2
+    [line] = capfd.readouterr().err.splitlines()
     assert line.startswith(right)
 
 

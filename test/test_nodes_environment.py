@@ -22,7 +22,9 @@ from std_msgs.msg import Bool, Float64, String
 
 from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
+from lewm_ros.nodes.environment_node import EnvironmentNode
 from lewm_ros.nodes.qos import LATCHED
+from lewm_ros.nodes.runner import run
 from lewm_ros.observation.input_spec import CameraSpec, InputSpec
 from lewm_ros.observation.stamps import stamp_to_ns
 from lewm_ros.planning import PlannerConfig
@@ -185,13 +187,11 @@ def test_an_endless_one_goes_on_by_itself(tmp_path: Path) -> None:
     [({"twist": False}, "", "here actions must be twists"), ({}, "juggle", "task 'juggle' is unknown")],
 )
 def test_a_task_that_it_cannot_serve_is_refused_in_one_line(
-    tmp_path: Path, arguments: dict, task: str, words: str
+    tmp_path: Path, arguments: dict, task: str, words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    processes = Processes()
-    process = processes.start(node_command("environment_node", task=task or write_task(tmp_path, **arguments)))
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 2
-    (line,) = (line for line in stderr.splitlines() if line.startswith("environment_node: "))
+    given = f"task:={task or write_task(tmp_path, **arguments)}"
+    assert run({"environment_node": EnvironmentNode}, ["--ros-args", "-p", given]) == 2
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("environment_node: "))
     assert words in line
 
 
