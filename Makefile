@@ -44,7 +44,7 @@ demo: $(INSTALLED) ## drive the simulated arm to five goal images; pictures, a p
 	@$(BIN)/lewm demo --task $(or $(TASK),reach)
 
 # Tests of one file share what they start, so that a file stays with one process.
-test: $(INSTALLED) ## run the test suite, files side by side in two processes; in so many, or 0 for this one: JOBS=4
+test: $(INSTALLED) ## run the test suite in two processes; in so many: JOBS=4
 	@$(BIN)/pytest -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 
 test-oldest: ## run it with the oldest versions that setup.py admits, in .venv-oldest; a quarter of an hour on two cores
