@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from conftest import joint_delta_space, random_model
-from ros_processes import SMALL_SEARCH, Probe, Processes, node_command, nodes_command
+from ros_processes import SMALL_SEARCH, Probe, Processes, node_command, nodes_command, refusal
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, Int32
 
@@ -23,7 +23,6 @@ from lewm_ros.model.policy import make_policy
 from lewm_ros.nodes.conversions import ns_to_stamp, rgb_to_image
 from lewm_ros.nodes.encoder_node import EncoderNode
 from lewm_ros.nodes.qos import LATCHED
-from lewm_ros.nodes.runner import run
 from lewm_ros.observation.embedding_images import image_to_goals
 from lewm_ros.observation.goal_folder import write_goal_folder
 from lewm_ros.observation.observation import Observation
@@ -100,10 +99,8 @@ def test_goals_come_from_a_folder_and_from_the_camera(probe: Probe, checkpoint_p
 def test_a_folder_without_goals_is_named(
     checkpoint_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    values = (f"checkpoint:={checkpoint_path}", "device:=cpu", f"goal_folder:={tmp_path}")
-    given = [word for value in values for word in ("-p", value)]
-    assert run({"encoder_node": EncoderNode}, ["--ros-args", *given]) == 2
-    (line,) = capfd.readouterr().err.splitlines()
+    given = (f"checkpoint:={checkpoint_path}", "device:=cpu", f"goal_folder:={tmp_path}")
+    line = refusal({"encoder_node": EncoderNode}, capfd, *given)
     assert f"parameter goal_folder: {tmp_path}: no goals; they are 1.png, 2.png, ... in it" in line
 
 

@@ -16,7 +16,7 @@ import yaml
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from conftest import joint_delta_space, random_model, small_model_config
-from ros_processes import ROOT, SMALL_SEARCH, Probe, Processes, node_command, nodes_command
+from ros_processes import ROOT, SMALL_SEARCH, Probe, Processes, node_command, nodes_command, refusal
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64, Header
 from trajectory_msgs.msg import JointTrajectory
@@ -28,7 +28,6 @@ from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
 from lewm_ros.model.decoder import Decoder
 from lewm_ros.nodes.conversions import ns_to_stamp, rgb_to_image
 from lewm_ros.nodes.planner.markers import path_markers, tip_paths_m
-from lewm_ros.nodes.runner import run
 from lewm_ros.nodes.view_node import ViewNode
 from lewm_ros.observation.embedding_images import image_to_embedding
 from lewm_ros.observation.images import image_to_rgb
@@ -232,7 +231,5 @@ def test_a_gallery_that_cannot_be_used_is_one_line(
     elif content == "no frames":
         with h5py.File(gallery, "w") as file:
             file["pixels"] = np.zeros(3)
-    given = [word for value in (f"checkpoint:={checkpoint_path}", f"gallery:={gallery}") for word in ("-p", value)]
-    assert run({"view_node": ViewNode}, ["--ros-args", *given]) == 2
-    (line,) = capfd.readouterr().err.splitlines()
+    line = refusal({"view_node": ViewNode}, capfd, f"checkpoint:={checkpoint_path}", f"gallery:={gallery}")
     assert line.startswith(f"view_node: gallery {gallery}: ")
