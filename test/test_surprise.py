@@ -11,7 +11,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the ext
 
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from ros_processes import Probe, Processes, node_command, nodes_command
+from ros_processes import Probe, Processes, node_command
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64
 from trajectory_msgs.msg import JointTrajectory
@@ -31,8 +31,9 @@ class Scene:
         processes = Processes()
         self.probe = Probe(processes)
         processes.start(node_command("sim_node", seed=1))
-        planner = {"use_sim_time": True, "on_surprise": "stop", "surprise_threshold": THRESHOLD}
-        processes.start(nodes_command({"encoder_node": {"use_sim_time": True}, "planner_node": planner}))
+        processes.start(node_command("encoder_node", use_sim_time=True))
+        self._planner = {"use_sim_time": True, "on_surprise": "stop", "surprise_threshold": THRESHOLD}
+        processes.start(node_command("planner_node", **self._planner))
         self.surprises = self.probe.listen(Float64, "planner_node/surprise")
         self.commands = self.probe.listen(JointTrajectory, "joint_trajectory", NEWEST)
         self.joints = self.probe.listen(JointState, "joint_states", NEWEST)
