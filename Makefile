@@ -43,8 +43,9 @@ help: ## list these targets
 demo: $(INSTALLED) ## drive the simulated arm to five goal images; pictures, a plot and a video go to demo/; TASK=pick_place
 	@$(BIN)/lewm demo --task $(or $(TASK),reach)
 
-test: $(INSTALLED) ## run the test suite
-	@$(BIN)/pytest
+# Tests of one file share what they start, so that a file stays with one process.
+test: $(INSTALLED) ## run the test suite in two processes; in so many: JOBS=4
+	@$(BIN)/pytest -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 
 test-oldest: ## run it with the oldest versions that setup.py admits, in .venv-oldest; a quarter of an hour on two cores
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest VERSIONS="$(OLDEST)" NEWEST=12

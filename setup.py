@@ -8,7 +8,7 @@ PACKAGE = "lewm_ros"
 # The lower ends are those that `make test-oldest` runs the suite with.
 IK = ["mink>=1.1"]
 ROSBAG = ["rosbags>=0.10.9", "backports.zstd>=1.0; python_version < '3.14'", "lz4>=4.4.4"]
-TEST = ["hypothesis>=6.100", "pytest>=8.0", *IK, *ROSBAG]
+TEST = ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.8", *IK, *ROSBAG]
 # The reference, to compare with, and the paper's tasks. Those after `transformers` are imported by its environments,
 # but not declared; dm-control needs `labmaze`, which has no wheels for Python 3.13: no Reacher and no Cube there.
 BENCH = [

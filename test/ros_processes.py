@@ -7,16 +7,20 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
+
+from lewm_ros.nodes.managed_node import ManagedNode
+from lewm_ros.nodes.runner import run
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 120.0
@@ -45,6 +49,15 @@ def nodes_command(parameters: dict[str, dict[str, object]]) -> list[str]:
         for key, value in own.items():
             arguments += ["-p", f"{name}:{key.replace('__', '.')}:={value}"]
     return [sys.executable, "-m", "lewm_ros.nodes", *parameters, "--ros-args", *arguments]
+
+
+def refusal(nodes: Mapping[str, type[ManagedNode]], capfd: pytest.CaptureFixture[str], *given: str) -> str:
+    """The one line in which nodes, in this process, refuse parameters, `NAME:=VALUE` each; ROS itself may say more."""
+    assert run(nodes, ["--ros-args", *(word for parameter in given for word in ("-p", parameter))]) == 2
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    (line,) = (line for line in said.splitlines() if line.startswith(tuple(f"{name}: " for name in nodes)))
+    return line
 
 
 class Processes:

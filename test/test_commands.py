@@ -418,6 +418,12 @@ def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"lewm {__version__}\n"
 
 
+def test_help_waits_for_nothing_that_is_slow_to_import() -> None:
+    script = "import sys, lewm_training.__main__; print(sorted(set(sys.argv[1:]) & sys.modules.keys()))"
+    command = [sys.executable, "-c", script, "torch", "timm", "mujoco", "matplotlib", "rclpy", "pyarrow"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 @pytest.mark.parametrize("command", COMMANDS_AND_BENCHES)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(f"{command} --help") == 0

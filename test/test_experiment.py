@@ -122,11 +122,9 @@ def test_after_a_failure_no_cell_begins_another_step(tmp_path: Path) -> None:
 
 
 def test_a_command_that_fails_is_named_with_its_last_words(tmp_path: Path) -> None:
-    step = Step(
-        "train", ("train", "--dataset", "none.h5", "--config", "none.yaml", "--out", "x"), tmp_path / "train.json"
-    )
-    with pytest.raises(StepFailed, match=r"lewm train --dataset none.h5 .*none.yaml: .*; see .*train.log"):
-        run_in_process(step, tmp_path / "train.log")
+    step = Step("collect", ("collect", "--task", "juggle", "--out", "none.h5"), tmp_path / "collect.json")
+    with pytest.raises(StepFailed, match=r"lewm collect --task juggle .*task 'juggle' is unknown.*; see .*collect.log"):
+        run_in_process(step, tmp_path / "collect.log")
 
 
 def test_the_table_tells_what_there_is(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from fuzzing.mutation import Mutation
 from fuzzing.trial import Result
 
 COMMAND = Path(__file__).with_name("fuzz_importers.py")
-MUTANTS = 30
+MUTANTS = 12
 
 
 def test_a_slice_of_it_finds_nothing(tmp_path: Path) -> None:

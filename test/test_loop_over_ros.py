@@ -40,9 +40,9 @@ def test_the_demo_leaves_pictures_a_plot_and_a_video(
     assert frames[0].shape == (536, 720, 3)  # the camera, the goal beside it, and a caption below
 
 
-@pytest.mark.parametrize(("image_size", "control_hz"), [(48, 40.0), (224, 10.0)])
-def test_camera_rate_and_budget_are_the_checkpoints(image_size: int, control_hz: float, tmp_path: Path) -> None:
-    """A random tiny checkpoint with a camera and a rate that are not the simulator's own."""
+def test_camera_rate_and_budget_are_the_checkpoints(tmp_path: Path) -> None:
+    """A random tiny checkpoint with a camera and a rate that are not the simulator's own; a slower one is below."""
+    image_size, control_hz = 48, 40.0
     config = small_model_config()
     config = replace(config, encoder=replace(config.encoder, image_size=image_size))
     checkpoint = Checkpoint(LeWorldModel(config).eval(), replace(joint_delta_space(), control_hz=control_hz))
@@ -58,7 +58,7 @@ def test_camera_rate_and_budget_are_the_checkpoints(image_size: int, control_hz:
 
 
 def test_two_cameras_joints_and_a_gripper_go_round_the_loop(tmp_path: Path) -> None:
-    space = replace(panda_space("joint_delta", 20.0, gripper=True), action_block=5)
+    space = replace(panda_space("joint_delta", 10.0, gripper=True), action_block=5)
     vectors = (("proprio", PANDA.joint_names), ("gripper", (FINGER,)))
     inputs = InputSpec(
         tuple(CameraSpec(name, 32) for name in ("scene", "wrist")),
@@ -71,7 +71,7 @@ def test_two_cameras_joints_and_a_gripper_go_round_the_loop(tmp_path: Path) -> N
     (goal,) = drive_goals(str(path), "pick_place", 1, 0, search, record=tmp_path)
     assert goal["trace"]["time_s"][-1] == pytest.approx(10.0, abs=0.1)
     assert goal["plan_rate_hz"] > 0.0
-    assert goal["cycles"] > 100
+    assert 50 < goal["cycles"] < 105, "ten seconds at 10 Hz, fewer if the machine was busy"
     with np.load(tmp_path / "goal_000.npz") as film:
         assert film["frames"].shape[1:] == film["goal"].shape == (2, 32, 32, 3)
         assert np.ptp(film["goal"], axis=(1, 2)).min() > 50, "there is something to see on both"

@@ -17,11 +17,13 @@ pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the ext
 from conftest import joint_delta_space, random_patch_model
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from ros_processes import ROOT, SMALL_SEARCH, TIMEOUT_S, Probe, Processes, node_command, nodes_command
+from ros_processes import ROOT, SMALL_SEARCH, TIMEOUT_S, Probe, Processes, node_command, nodes_command, refusal
 from sensor_msgs.msg import Image
 from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
+from lewm_ros.nodes.encoder_node import EncoderNode
+from lewm_ros.nodes.planner_node import PlannerNode
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +117,10 @@ def test_a_signal_during_the_imports_ends_quietly(library: str, number: signal.S
         ("ramp_s:=0.5", "encoder_node: parameter 'ramp_s' is unknown"),
     ],
 )
-def test_one_that_cannot_start_ends_both_with_one_line(given: str, right: str) -> None:
-    command = [sys.executable, "-m", "lewm_ros.nodes", "encoder_node", "planner_node", "--ros-args", "-p", given]
-    end = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=ROOT)
-    assert end.returncode == 2
-    [line] = end.stderr.splitlines()
-    assert line.startswith(right)
+def test_one_that_cannot_start_ends_both_with_one_line(
+    given: str, right: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal({"encoder_node": EncoderNode, "planner_node": PlannerNode}, capfd, given).startswith(right)
 
 
 def test_an_unknown_node_is_refused() -> None:

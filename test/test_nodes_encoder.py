@@ -43,11 +43,15 @@ class Views(Probe):
 
     def show(self, frame: Image) -> NDArray[np.float32]:
         """Send a frame, again and again, until its embedding is there, which is returned."""
-        heard = len(self.embeddings)
-        timer = self.node.create_timer(0.1, lambda: self._send(frame))
-        self.wait(lambda: len(self.embeddings) > heard, "an embedding")
+        sent_ns: set[int] = set()
+        timer = self.node.create_timer(0.1, lambda: sent_ns.add(self._send(frame)))
+
+        def own() -> list[Image]:
+            return [message for message in self.embeddings if stamp_to_ns(message.header.stamp) in sent_ns]
+
+        self.wait(own, "an embedding")
         self.node.destroy_timer(timer)
-        return image_to_embedding(self.embeddings[-1], 1, 16)
+        return image_to_embedding(own()[0], 1, 16)
 
     def want(self, goal: Image) -> None:
         """Send a goal image."""
@@ -57,28 +61,27 @@ class Views(Probe):
         request = ChangeState.Request(transition=Transition(id=transition))
         assert self.ask(ChangeState, "encoder_node/change_state", request).success
 
-    def _send(self, frame: Image) -> None:
-        frame.header = Header(stamp=ns_to_stamp(self.now_ns()))
+    def _send(self, frame: Image) -> int:
+        """Send a frame with the time of now, which is returned."""
+        stamp_ns = self.now_ns()
+        frame.header = Header(stamp=ns_to_stamp(stamp_ns))
         self._frames.publish(frame)
+        return stamp_ns
 
 
-@pytest.fixture
-def processes() -> Iterator[Processes]:
+@pytest.fixture(scope="module")
+def views(checkpoint_path: Path) -> Iterator[Views]:
+    """An encoder that takes a bare 8UC3 for BGR, and what it is shown."""
     processes = Processes()
-    yield processes
-    processes.interrupt()
-
-
-@pytest.fixture
-def views(processes: Processes) -> Iterator[Views]:
     views = Views(processes)
+    fixed = {"checkpoint": checkpoint_path, "device": "cpu", "max_input_age_s": 60.0}
+    processes.start(node_command("encoder_node", **fixed, image_encoding="bgr8"))
     yield views
+    processes.interrupt()
     views.close()
 
 
-def test_the_goal_is_the_newest_also_after_a_pause(views: Views, processes: Processes, checkpoint_path: Path) -> None:
-    processes.start(node_command("encoder_node", checkpoint=checkpoint_path, device="cpu", max_input_age_s=60.0))
-
+def test_the_goal_is_the_newest_also_after_a_pause(views: Views) -> None:
     def goals() -> list[int]:
         return [stamp_to_ns(goal.header.stamp) for goal in views.goal_embeddings]
 
@@ -107,11 +110,7 @@ def test_the_goal_is_the_newest_also_after_a_pause(views: Views, processes: Proc
     views.wait(lambda: goals()[-1] == newer_ns, "the newer goal image's embedding")
 
 
-def test_images_of_a_bare_type_are_what_the_parameter_says(
-    views: Views, processes: Processes, checkpoint_path: Path
-) -> None:
-    fixed = {"checkpoint": checkpoint_path, "device": "cpu", "max_input_age_s": 60.0}
-    processes.start(node_command("encoder_node", **fixed, image_encoding="bgr8"))
+def test_images_of_a_bare_type_are_what_the_parameter_says(views: Views) -> None:
     rgb = picture(0)
     bare = rgb_to_image(np.ascontiguousarray(rgb[..., ::-1]), Header())
     bare.encoding = "8UC3"
@@ -123,17 +122,20 @@ def test_images_of_a_bare_type_are_what_the_parameter_says(
     views.wait(lambda: named in views.messages()["encoder_node"], "the reason why this goal is refused")
 
 
-def test_a_goal_of_two_cameras_is_taken_when_both_images_are_there(processes: Processes, two_camera_path: Path) -> None:
-    processes.start(node_command("encoder_node", checkpoint=two_camera_path, device="cpu"))
+def test_a_goal_of_two_cameras_is_taken_when_both_images_are_there(two_camera_path: Path) -> None:
+    processes = Processes()
     probe = Probe(processes)
-    goals = probe.listen(Image, "goal_embedding", LATCHED)
-    scene, wrist = (probe.node.create_publisher(Image, f"{name}/goal_image", LATCHED) for name in ("scene", "wrist"))
+    given = [word for value in (f"checkpoint:={two_camera_path}", "device:=cpu") for word in ("-p", value)]
+    processes.start([*node_command("encoder_node"), *given, "-r", "__ns:=/two"])
+    goals = probe.listen(Image, "two/goal_embedding", LATCHED)
+    topics = (f"two/{name}/goal_image" for name in ("scene", "wrist"))
+    scene, wrist = (probe.node.create_publisher(Image, topic, LATCHED) for topic in topics)
 
     def at(time_s: float, seed: int) -> Image:
         return rgb_to_image(picture(seed), Header(stamp=ns_to_stamp(round(time_s * NS_PER_S))))
 
     def said(words: str) -> None:
-        probe.wait(lambda: words in probe.messages().get("encoder_node", ""), words)
+        probe.wait(lambda: words in probe.messages().get("two/encoder_node", ""), words)
 
     try:
         scene.publish(at(100.0, 1))
@@ -148,4 +150,5 @@ def test_a_goal_of_two_cameras_is_taken_when_both_images_are_there(processes: Pr
         wrist.publish(Image(header=Header(stamp=ns_to_stamp(101 * NS_PER_S))))
         probe.wait(lambda: goals[-1].height == 0, "the goal to be withdrawn")
     finally:
+        processes.interrupt()
         probe.close()

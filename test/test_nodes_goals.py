@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from conftest import joint_delta_space, random_model
-from ros_processes import SMALL_SEARCH, TIMEOUT_S, Probe, Processes, node_command
+from ros_processes import SMALL_SEARCH, Probe, Processes, node_command, nodes_command, refusal
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, Int32
 
@@ -22,6 +21,7 @@ from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from lewm_ros.model.familiarity import Familiarity
 from lewm_ros.model.policy import make_policy
 from lewm_ros.nodes.conversions import ns_to_stamp, rgb_to_image
+from lewm_ros.nodes.encoder_node import EncoderNode
 from lewm_ros.nodes.qos import LATCHED
 from lewm_ros.observation.embedding_images import image_to_goals
 from lewm_ros.observation.goal_folder import write_goal_folder
@@ -48,8 +48,7 @@ def test_a_goal_unlike_those_of_demonstrations_is_refused(probe: Probe, tmp_path
     path = save_checkpoint(Checkpoint(model, joint_delta_space(), familiarity=familiarity), tmp_path / "particular")
     shared = {"checkpoint": path, "device": "cpu", "use_sim_time": True}
     probe.processes.start(node_command("sim_node", image_size=32, seed=3))
-    probe.processes.start(node_command("encoder_node", **shared))
-    probe.processes.start(node_command("planner_node", **shared, **SMALL_SEARCH))
+    probe.processes.start(nodes_command({"encoder_node": shared, "planner_node": shared | SMALL_SEARCH}))
     embeddings = probe.listen(Image, "embedding")
     probe.wait(lambda: embeddings, "a view")
     probe.wait(lambda: probe.call("encoder_node/set_goal_from_current").success, "the view as a goal")
@@ -66,9 +65,8 @@ def test_goals_come_from_a_folder_and_from_the_camera(probe: Probe, checkpoint_p
     *in_folder, current = views(3)
     write_goal_folder(tmp_path / "goals", in_folder, ["camera"])
     shared = {"checkpoint": checkpoint_path, "device": "cpu"}
-    encoder = node_command("encoder_node", **shared, goal_folder=tmp_path / "goals", max_input_age_s=60.0)
-    probe.processes.start(encoder)
-    probe.processes.start(node_command("planner_node", **shared, **SMALL_SEARCH))
+    encoder = shared | {"goal_folder": tmp_path / "goals", "max_input_age_s": 60.0}
+    probe.processes.start(nodes_command({"encoder_node": encoder, "planner_node": shared | SMALL_SEARCH}))
     goals, embeddings = probe.listen(Image, "goal_embedding", LATCHED), probe.listen(Image, "embedding")
     checkpoint = load_checkpoint(checkpoint_path)
     expected = [checkpoint.encode_goal(view)[0].numpy() for view in (*in_folder, current)]
@@ -98,11 +96,11 @@ def test_goals_come_from_a_folder_and_from_the_camera(probe: Probe, checkpoint_p
     probe.wait(lambda: goals[-1].height >= 1, "the view as the first goal")
 
 
-def test_a_folder_without_goals_is_named(checkpoint_path: Path, tmp_path: Path) -> None:
-    command = node_command("encoder_node", checkpoint=checkpoint_path, device="cpu", goal_folder=tmp_path)
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    assert ended.returncode == 2
-    (line,) = ended.stderr.splitlines()
+def test_a_folder_without_goals_is_named(
+    checkpoint_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = (f"checkpoint:={checkpoint_path}", "device:=cpu", f"goal_folder:={tmp_path}")
+    line = refusal({"encoder_node": EncoderNode}, capfd, *given)
     assert f"parameter goal_folder: {tmp_path}: no goals; they are 1.png, 2.png, ... in it" in line
 
 
@@ -112,10 +110,9 @@ def test_the_planner_goes_from_goal_to_goal(probe: Probe, tmp_path: Path) -> Non
     path = save_checkpoint(Checkpoint(model, joint_delta_space(), policy=policy), tmp_path / "with_policy")
     shared = {"checkpoint": path, "device": "cpu", "use_sim_time": True}
     # A random model leads anywhere, and its policy may guess any time: however long, it counts as near.
-    search = SMALL_SEARCH | {"planner__goal_reached_steps": 1000.0, "planner__goal_frames": 2}
+    search = SMALL_SEARCH | {"planner__goal_reached_steps": 1000.0, "planner__goal_frames": 2, "ramp_s": 5.0}
     probe.processes.start(node_command("sim_node", image_size=32, seed=3))
-    probe.processes.start(node_command("encoder_node", **shared))
-    probe.processes.start(node_command("planner_node", **shared, **search, ramp_s=5.0))
+    probe.processes.start(nodes_command({"encoder_node": shared, "planner_node": shared | search}))
     goals, embeddings = probe.listen(Image, "goal_embedding", LATCHED), probe.listen(Image, "embedding")
     indices = probe.listen(Int32, "planner_node/goal_index", LATCHED)
     left = probe.listen(Int32, "planner_node/goals_left", LATCHED)

@@ -16,7 +16,7 @@ import yaml
 pytest.importorskip("rclpy", reason="needs ROS 2: source one, or install the extra `ros`")
 
 from conftest import joint_delta_space, random_model, small_model_config
-from ros_processes import ROOT, SMALL_SEARCH, Probe, Processes, node_command
+from ros_processes import ROOT, SMALL_SEARCH, Probe, Processes, node_command, nodes_command, refusal
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64, Header
 from trajectory_msgs.msg import JointTrajectory
@@ -28,6 +28,7 @@ from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
 from lewm_ros.model.decoder import Decoder
 from lewm_ros.nodes.conversions import ns_to_stamp, rgb_to_image
 from lewm_ros.nodes.planner.markers import path_markers, tip_paths_m
+from lewm_ros.nodes.view_node import ViewNode
 from lewm_ros.observation.embedding_images import image_to_embedding
 from lewm_ros.observation.images import image_to_rgb
 from lewm_ros.observation.input_spec import CameraSpec, InputSpec
@@ -89,10 +90,9 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
     painting = Checkpoint(model, joint_delta_space(), decoder=Decoder(DecoderConfig(width=8, hidden=16), model))
     checkpoint_path = save_checkpoint(painting, tmp_path_factory.mktemp("checkpoint") / "painting")
     shared = {"checkpoint": checkpoint_path, "device": "cpu", "use_sim_time": True}
-    processes.start(node_command("encoder_node", **shared))
     # A random model leads anywhere: so slowly that the arm meets nothing while the tests last.
-    slow = {"enable_on_activate": True, "ramp_s": 60.0}
-    processes.start(node_command("planner_node", **shared, **SMALL_SEARCH, **slow, show_paths=3))
+    planner = shared | SMALL_SEARCH | {"enable_on_activate": True, "ramp_s": 60.0, "show_paths": 3}
+    processes.start(nodes_command({"encoder_node": shared, "planner_node": planner}))
     processes.start(node_command("view_node", **shared, panel_px=PANEL_PX, gallery_hz=10.0))
     for kind, topic in (
         (Image, "view_node/annotated_image"),
@@ -107,7 +107,7 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
         probe.wait(lambda: probe.call("sim_node/reset").success, "a goal")
         yield probe
         ends = processes.interrupt()
-        assert [status for status, _ in ends] == [0] * 4, ends
+        assert [status for status, _ in ends] == [0] * 3, ends
     finally:
         processes.interrupt()
         probe.close()
@@ -222,16 +222,14 @@ def strings(config: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("content", ["missing", "text", "no frames"])
-def test_a_gallery_that_cannot_be_used_is_one_line(content: str, checkpoint_path: Path, tmp_path: Path) -> None:
+def test_a_gallery_that_cannot_be_used_is_one_line(
+    content: str, checkpoint_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     gallery = tmp_path / "gallery.h5"
     if content == "text":
         gallery.write_text("frames")
     elif content == "no frames":
         with h5py.File(gallery, "w") as file:
             file["pixels"] = np.zeros(3)
-    processes = Processes()
-    process = processes.start(node_command("view_node", checkpoint=checkpoint_path, gallery=gallery))
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 2
-    (line,) = stderr.splitlines()
+    line = refusal({"view_node": ViewNode}, capfd, f"checkpoint:={checkpoint_path}", f"gallery:={gallery}")
     assert line.startswith(f"view_node: gallery {gallery}: ")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lewm_ros.config import from_mapping, to_mapping
-from lewm_ros.planning import PlannerConfig
 from lewm_training.commands.arguments import (
     add_checkpoint,
     add_device,
@@ -19,6 +18,9 @@ from lewm_training.commands.arguments import (
 )
 from lewm_training.commands.errors import CommandError
 from lewm_training.judge.processes import planner_config
+
+if TYPE_CHECKING:
+    from lewm_ros.planning import PlannerConfig
 
 HELP = "Measure the closed loop and the random policy on held-out goals."
 
@@ -76,6 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
+    from lewm_ros.planning import PlannerConfig
+
     config = from_mapping(PlannerConfig, with_overrides(to_mapping(planner_config(options.planner)), options.set))
     if options.pairs:
         return _on_pairs(options, config)

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lewm_ros.config import ConfigError, UserError, from_mapping, read_yaml
-from lewm_ros.planning import PlannerConfig
 from lewm_training.judge.domains import own_domain
+
+if TYPE_CHECKING:
+    from lewm_ros.planning import PlannerConfig
 
 NODES = ("encoder_node", "planner_node", "sim_node")
 PLANNER_FILE = "planner.yaml"
@@ -53,6 +55,8 @@ def planner_config(path: Path | None = None) -> PlannerConfig:
     Raises:
         ConfigError: the file cannot be used.
     """
+    from lewm_ros.planning import PlannerConfig  # it brings torch, which takes seconds
+
     if path is not None:
         return from_mapping(PlannerConfig, read_yaml(path), str(path))
     return from_mapping(PlannerConfig, planner_parameters()["planner"], f"{config_folder() / PLANNER_FILE}: planner")
