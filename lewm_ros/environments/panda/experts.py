@@ -46,19 +46,16 @@ NOISE_TURNS = 0.05
 """Noise comes in gusts, so that what follows one is the expert's own way back: chance per control step that one begins,
 or ends."""
 
+ASTRAY = 0.5
 ASTRAY_M, ASTRAY_RAD = 0.05, math.pi / 4.0
-"""An expert that goes astray is so far aside of the cube at most and so much turned, down to a height where it notices.
-That shows the hand low above and beside the cube and turned against it, and the way from there."""
-
-PUSH_TIP_M = 0.02
-"""The tip of the cone behind a cube that is to be pushed: so far aside the fingers still come down clear of it."""
+NOTICED_M = np.array([0.02, 0.08])
+"""Share of the episodes in which the expert first goes astray: so far aside at most and so much turned, down to a
+height above the target between these, where it notices. That shows the hand low beside the cube and turned against it,
+and the way from there."""
 
 
 class Expert(ABC):
     """Acts in ee_delta, one control step at a time.
-
-    `astray` and `again` are the chances that it goes astray at first and, having noticed, once more; `notices_m` the
-    lowest and the highest height above its target at which it notices.
 
     Args:
         problem: what to solve.
@@ -68,15 +65,16 @@ class Expert(ABC):
             noise the expert does not go astray.
     """
 
-    astray, again = 0.5, 0.0
-    notices_m = (0.02, 0.08)
-
     def __init__(self, problem: PandaProblem, limit: Array, rng: np.random.Generator, noise: float = 0.0) -> None:
         self.problem, self.limit, self.rng, self.noise = problem, limit, rng, noise
         self.goal_m = problem.cube_goal_pose[:3]
         self.pace = rng.uniform(0.5, 1.0)
         self.wander, self.gust = np.zeros(7), False
-        self._stray(self.astray)
+        angle, far = rng.uniform(-math.pi, math.pi), rng.uniform(0.0, ASTRAY_M)
+        self.astray_m = far * np.array([math.cos(angle), math.sin(angle)])
+        self.astray_rad = rng.uniform(-ASTRAY_RAD, ASTRAY_RAD)
+        self.noticed_m = rng.uniform(*NOTICED_M)
+        self.is_astray = rng.random() < ASTRAY and noise > 0.0
 
     def act(self, arm: SimArm) -> Array:
         """The next action (7,), within the limit."""
@@ -94,33 +92,22 @@ class Expert(ABC):
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:
         """Where the hand, which points down, should be now: end effector (3,) in m, turn in rad, gripper command."""
 
-    def approach(self, arm: SimArm, target: Array, yaw_rad: float, cone_tip_m: float) -> tuple[Array, float]:
+    def approach(self, arm: SimArm, target: Array, yaw_rad: float) -> tuple[Array, float]:
         """The next waypoint (3,) and turn on the way to `target` (3,) and `yaw_rad`, or to where the expert strays."""
         tip = arm.tcp_position_m
         if self.is_astray:
-            aim, yaw = np.array([*(arm.cube_pose[:2] + self.astray_m), target[2]]), yaw_rad + self.astray_rad
+            aim, yaw = target + np.array([*self.astray_m, 0.0]), yaw_rad + self.astray_rad
             near = np.linalg.norm(aim[:2] - tip[:2]) < 2.0 * CONE_TIP_M
-            if near and tip[2] - target[2] < self.noticed_m:
-                self._stray(self.again)
-            else:
-                target, yaw_rad, cone_tip_m = aim, yaw, CONE_TIP_M
-        return _approach(tip, hand_yaw(arm.tcp_quaternion), target, yaw_rad, cone_tip_m)
-
-    def _stray(self, chance: float) -> None:
-        """Draw whether to go astray next, and where."""
-        angle, far = self.rng.uniform(-math.pi, math.pi), self.rng.uniform(0.0, ASTRAY_M)
-        self.astray_m = far * np.array([math.cos(angle), math.sin(angle)])
-        self.astray_rad = self.rng.uniform(-ASTRAY_RAD, ASTRAY_RAD)
-        self.noticed_m = self.rng.uniform(*self.notices_m)
-        self.is_astray = self.rng.random() < chance and self.noise > 0.0
+            self.is_astray = not (near and tip[2] - target[2] < self.noticed_m)
+            if self.is_astray:
+                target, yaw_rad = aim, yaw
+        return _approach(tip, hand_yaw(arm.tcp_quaternion), target, yaw_rad)
 
 
 class PushExpert(Expert):
     """Goes behind the cube, as seen from the goal, and slides it there; goes round again if it slipped aside."""
 
     yaw_rad = PUSH_YAW_RAD
-    astray, again = 0.75, 0.5
-    notices_m = (0.035, 0.08)  # lower, the closed fingers would press on the cube
 
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:
         cube, tip, gripper = arm.cube_pose[:2], arm.tcp_position_m, gripper_command(PUSH_OPENING_M)
@@ -134,7 +121,7 @@ class PushExpert(Expert):
         if tip[2] < 2.0 * TIP_HEIGHT_M and behind > 0.8 * PUSH_DISTANCE_M and aside < 0.02:
             return np.array([*(self.goal_m[:2] - PUSH_DISTANCE_M * direction), TIP_HEIGHT_M]), self.yaw_rad, gripper
         start = np.array([*(cube - 2.0 * PUSH_DISTANCE_M * direction), TIP_HEIGHT_M])
-        return *self.approach(arm, start, self.yaw_rad, PUSH_TIP_M), gripper
+        return *self.approach(arm, start, self.yaw_rad), gripper
 
 
 class PickPlaceExpert(Expert):
@@ -154,7 +141,7 @@ class PickPlaceExpert(Expert):
             place = np.array([*(self.goal_m[:2] + tip[:2] - cube[:2]), TIP_HEIGHT_M])
             return *_approach(tip, turned, place, _nearest_turn(self.problem.cube_goal_pose, turned)), CLOSED
         yaw = _nearest_turn(cube, turned)
-        return (grasp, yaw, CLOSED) if around else (*self.approach(arm, grasp, yaw, CONE_TIP_M), OPEN)
+        return (grasp, yaw, CLOSED) if around else (*self.approach(arm, grasp, yaw), OPEN)
 
 
 def hand_yaw(quaternion: Array) -> float:
@@ -167,9 +154,7 @@ def _nearest_turn(cube_pose: Array, hand_rad: float) -> float:
     return hand_rad + wrap(yaw_of(cube_pose) - hand_rad, math.pi / 2.0)
 
 
-def _approach(
-    tip: Array, hand_rad: float, target: Array, yaw_rad: float, cone_tip_m: float = CONE_TIP_M
-) -> tuple[Array, float]:
+def _approach(tip: Array, hand_rad: float, target: Array, yaw_rad: float) -> tuple[Array, float]:
     """The next waypoint (3,) and turn on the way from `tip`, turned by `hand_rad`, to `target` and `yaw_rad`.
 
     Both change smoothly with where the hand is, so that who learns from it by a glance that is a little wrong is only a
@@ -177,7 +162,7 @@ def _approach(
     """
     aside = float(np.linalg.norm(target[:2] - tip[:2]))
     turn = wrap(yaw_rad - hand_rad, 2.0 * math.pi)
-    too_far = max(0.0, aside - cone_tip_m) * CONE_SLOPE + max(0.0, abs(turn) - TURN_FREE_RAD) * TURN_HEIGHT_M
+    too_far = max(0.0, aside - CONE_TIP_M) * CONE_SLOPE + max(0.0, abs(turn) - TURN_FREE_RAD) * TURN_HEIGHT_M
     height = target[2] + min(TRAVEL_M, too_far)
     sideways = np.clip(1.0 - (height - tip[2]) / CLIMB_M, 0.0, 1.0)
     turning = np.interp(aside, TURNING_M[::-1], [1.0, 0.0])
