@@ -26,8 +26,8 @@ from lewm_ros.model.merged_layers import ActionModulation, Affine, Head, Layer, 
 from lewm_ros.model.precision import matmul_dtype
 
 Memory = list[list[tuple[Tensor, Tensor]]]
-"""For each layer, keys and values of what was seen so far, oldest first: per token (B, S or 1, 1, heads, head_dim) if
-there are few tokens, per state (B, S or 1, K, heads, head_dim) if there are many."""
+"""For each layer, keys and values (m, B, S or 1, K, heads, head_dim) of the states seen so far, oldest first, as they
+came."""
 
 FEW_TOKENS = 24
 """Of a full history: up to so many, attention is spelt out."""
@@ -95,10 +95,12 @@ class Rollout:
                 x, gate_a, shift_m, scale_m, gate_m = (t[-1:] for t in (x, gate_a, shift_m, scale_m, gate_m))
             else:
                 queries, keys, values = self._split(layer.query_key_value(y), 3)
-            mixed = (self._attend_few if self._few else self._attend_many)(queries, keys, values, seen)
-            x = x + gate_a * layer.attention_out(mixed.flatten(-2))
+            seen.append((keys, values))
+            keys, values = (_joined(states, queries.shape[2]) for states in zip(*seen, strict=True))
+            mixed = (_attend_few if self._few else _attend_many)(queries, keys, values)
+            x = torch.addcmul(x, gate_a, layer.attention_out(mixed.flatten(-2)))
             y = norm(torch.addcmul(shift_m, norm(x, 1e-6).to(self._dtype), scale_m), 1e-5)
-            x = x + gate_m * layer.mlp_out(F.gelu(layer.mlp_in(y)))
+            x = torch.addcmul(x, gate_m, layer.mlp_out(F.gelu(layer.mlp_in(y))))
         return self._head(x[-1])
 
     def empty_memory(self) -> Memory:
@@ -108,33 +110,6 @@ class Rollout:
     def _split(self, x: Tensor, parts: int) -> Tensor:
         """(n, B, S, K, parts * heads * head_dim) -> (parts, n, B, S, K, heads, head_dim)."""
         return x.unflatten(-1, (parts, self._heads, -1)).movedim(-3, 0)
-
-    def _attend_few(self, queries: Tensor, keys: Tensor, values: Tensor, seen: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Scaled queries of the newest states over all tokens up to theirs, after remembering keys and values.
-
-        All three are (n, B, S, K, heads, head_dim); there may be fewer queries than keys.
-        """
-        seen.extend(zip(_per_token(keys), _per_token(values), strict=True))
-        counts = range(len(seen) - (len(queries) - 1) * self.tokens, len(seen) + 1, self.tokens)
-        return torch.stack([_mix(query, seen[:known]) for query, known in zip(queries, counts, strict=True)])
-
-    def _attend_many(self, queries: Tensor, keys: Tensor, values: Tensor, seen: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """As `_attend_few`."""
-        seen.extend(zip(keys.unbind(0), values.unbind(0), strict=True))
-        batch, samples = queries.shape[1:3]
-        keys, values = (
-            torch.cat([state.expand(-1, samples, -1, -1, -1) for state in states], dim=2).flatten(0, 1).transpose(1, 2)
-            for states in zip(*seen, strict=True)
-        )  # (B * S, heads, m * K, head_dim)
-        mixed = []
-        for number, query in enumerate(queries, len(seen) - len(queries) + 1):
-            known = number * self.tokens
-            mixed.append(
-                F.scaled_dot_product_attention(
-                    query.flatten(0, 1).transpose(1, 2), keys[:, :, :known], values[:, :, :known], scale=1.0
-                )
-            )
-        return torch.stack(mixed).transpose(2, 3).unflatten(1, (batch, samples))
 
 
 class Imagination:
@@ -228,18 +203,43 @@ class Imagination:
         return self._memories[begin]
 
 
-def _per_token(states: Tensor) -> list[Tensor]:
-    """(n, B, S, K, heads, head_dim) -> n * K tokens (B, S, 1, heads, head_dim), state by state."""
-    return [token for state in states for token in state.split(1, dim=2)]
+def _joined(states: tuple[Tensor, ...], samples: int) -> Tensor:
+    """States (m, B, S or 1, ...), those that all S plans share repeated, one after another."""
+    if len(states) == 1:
+        return states[0]
+    return torch.cat([some.expand(-1, -1, samples, -1, -1, -1) for some in states])
 
 
-def _mix(query: Tensor, seen: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Scaled queries (B, S, K, heads, head_dim) over keys and values of a few tokens, in the queries' shape."""
-    if len(seen) == 1:
-        return seen[0][1].expand_as(query)
-    scores = torch.stack([torch.linalg.vecdot(query, key.expand_as(query)) for key, _ in seen]).float()
-    shares = scores.softmax(0).to(query.dtype).unsqueeze(-1)  # (m, B, S, K, heads, 1)
-    mixed = shares[0] * seen[0][1]
-    for share, (_, value) in zip(shares[1:], seen[1:], strict=True):
-        mixed = torch.addcmul(mixed, share, value)
-    return mixed
+def _attend_few(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Scaled queries (n, B, S, K, heads, head_dim) of the newest states over all tokens up to theirs.
+
+    Keys and values are (m, B, S, K, heads, head_dim); there may be fewer queries. In the queries' shape.
+    """
+    tokens = queries.shape[3]
+    keys, values = (part.movedim(3, 1).flatten(0, 1).unsqueeze(3) for part in (keys, values))  # (m * K, B, S, 1, ...)
+    counts = range(len(keys) - (len(queries) - 1) * tokens, len(keys) + 1, tokens)
+    return torch.stack([_mix(q, keys[:known], values[:known]) for q, known in zip(queries, counts, strict=True)])
+
+
+def _mix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Scaled queries (B, S, K, heads, head_dim) over a few keys and values (m, B, S, 1, heads, head_dim)."""
+    if len(keys) == 1:
+        return values[0].expand_as(query)
+    shares = (query * keys).sum(-1, keepdim=True, dtype=torch.float32).softmax(0)  # (m, B, S, K, heads, 1)
+    return (shares.to(query.dtype) * values).sum(0)
+
+
+def _attend_many(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """As `_attend_few`."""
+    batch, samples, tokens = queries.shape[1:4]
+    keys, values = (
+        part.permute(1, 2, 4, 0, 3, 5).flatten(3, 4).flatten(0, 1) for part in (keys, values)
+    )  # (B * S, heads, m * K, head_dim)
+    counts = range(keys.shape[2] - (len(queries) - 1) * tokens, keys.shape[2] + 1, tokens)
+    mixed = [
+        F.scaled_dot_product_attention(
+            q.flatten(0, 1).transpose(1, 2), keys[:, :, :known], values[:, :, :known], scale=1.0
+        )
+        for q, known in zip(queries, counts, strict=True)
+    ]
+    return torch.stack(mixed).transpose(2, 3).unflatten(1, (batch, samples))

@@ -1,7 +1,8 @@
 """Search by least squares: Levenberg-Marquardt on the residuals, with finite differences through the model.
 
 A plan has few free knots and a rollout of one candidate more costs next to nothing, so the whole Jacobian is one batch
-of candidates that differ in one knot each. Near a goal this converges in a few batches where sampling needs dozens.
+of candidates that differ in one knot each, and the first one comes with the batch that scores the starts. Near a goal
+this converges in a few batches where sampling needs dozens.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class GaussNewton:
     """Levenberg-Marquardt (Marquardt, 1963) from the best start; a knot at a bound moves only inwards.
 
     Between measured Jacobians stand Broyden's rank-one updates (1965): such a step takes the rollouts of its dampings
-    only, a seventh of those that a Jacobian takes for 35 knots.
+    only, a seventh of those that a Jacobian takes for 35 knots. The first Jacobian is measured at the first start,
+    which is usually the best or near it; where another start is better, an update leads from the one to the other.
 
     `precision` should be fp32.
     """
@@ -41,13 +43,17 @@ class GaussNewton:
         if not deadline.allows_step():
             unscored = torch.full((len(starts),), float("inf"), device=starts.device)
             return Plan(space.to_blocks(candidates[:, 0]), unscored, starts[:, :1], 0)
-        values = residuals(space.to_blocks(candidates))  # (B, P, R)
+        first = candidates[:, 0]
+        sizes = self._differences(first)
+        values = residuals(space.to_blocks(torch.cat([candidates, _probes(first, sizes)], dim=1)))
+        values, probed = values[:, : candidates.shape[1]], values[:, candidates.shape[1] :]  # (B, P, R), (B, N, R)
         best, cost, here = _best(candidates, values)
         elites = best.unsqueeze(1)
-        jacobian = here.new_zeros(0)
+        at_first = values[:, 0].nan_to_num()
+        jacobian = _broyden(_slopes(probed, at_first, sizes), (best - first).flatten(1), here - at_first)
         finished = 0
         while finished < self.config.iterations and deadline.allows_step():
-            if finished % JACOBIAN_EVERY == 0:
+            if finished and finished % JACOBIAN_EVERY == 0:
                 jacobian = self._jacobian(residuals, best, here)
             candidates = self._steps(best, here, jacobian)  # (B, dampings, T, knots, dim)
             values = residuals(space.to_blocks(candidates))
@@ -63,11 +69,12 @@ class GaussNewton:
 
     def _jacobian(self, residuals: Residuals, knots: Tensor, here: Tensor) -> Tensor:
         """The Jacobian (B, N, R), transposed, at knots (B, T, knots, dim) with residuals (B, R)."""
-        x, high = knots.flatten(1), self.space.high.expand_as(knots).flatten(1)
-        size = torch.where(x + DIFFERENCE > high, -DIFFERENCE, DIFFERENCE)  # (B, N), towards the inside
-        probes = x.unsqueeze(1) + torch.diag_embed(size)  # (B, N, N)
-        values = residuals(self.space.to_blocks(probes.unflatten(2, knots.shape[1:]))).nan_to_num()  # (B, N, R)
-        return (values - here.unsqueeze(1)) / size.unsqueeze(2)
+        sizes = self._differences(knots)
+        return _slopes(residuals(self.space.to_blocks(_probes(knots, sizes))), here, sizes)
+
+    def _differences(self, knots: Tensor) -> Tensor:
+        """By how much (B, N) to change each of the knots (B, T, knots, dim): towards the inside of the bounds."""
+        return torch.where(knots + DIFFERENCE > self.space.high, -DIFFERENCE, DIFFERENCE).flatten(1)
 
     def _steps(self, knots: Tensor, here: Tensor, jacobian: Tensor) -> Tensor:
         """Where damped Gauss-Newton steps lead from knots (B, T, knots, dim)."""
@@ -90,6 +97,16 @@ def _best(candidates: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     cost, index = total(values).min(1)
     index = index.unsqueeze(1)
     return pick(candidates, index)[:, 0], cost, pick(values, index)[:, 0].nan_to_num()
+
+
+def _probes(knots: Tensor, sizes: Tensor) -> Tensor:
+    """Candidates (B, N, T, knots, dim) that differ from knots (B, T, knots, dim) by one of the sizes (B, N) each."""
+    return knots.unsqueeze(1) + torch.diag_embed(sizes).unflatten(2, knots.shape[1:])
+
+
+def _slopes(probed: Tensor, here: Tensor, sizes: Tensor) -> Tensor:
+    """Differences (B, N, R) of the probes' residuals from those (B, R) where they were taken, per size (B, N)."""
+    return (probed.nan_to_num() - here.unsqueeze(1)) / sizes.unsqueeze(2)
 
 
 def _broyden(jacobian: Tensor, step: Tensor, change: Tensor) -> Tensor:
