@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("MUJOCO_GL", "egl")
+# Mesa's software renderer works in the calling thread: to share out such small frames costs more than it gains.
+os.environ.setdefault("LP_NUM_THREADS", "0")
 
 import mujoco
 import numpy as np
