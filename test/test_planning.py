@@ -132,14 +132,17 @@ def test_after_the_last_planned_block_the_robot_rests() -> None:
 
 def test_predictions_with_what_was_executed_are_compared_with_what_is_seen() -> None:
     loop = planner()
-    assert loop.observe(0, torch.zeros(1, 7)) is None
+    loop.observe(0, torch.zeros(1, 7))
+    assert loop.prediction_error(0) is None
     # Half of what was scheduled was executed: 0.01 rad a step, by which the walk goes `step`.
     loop.timeline.schedule(0, np.full((5, 7), 0.02))
     loop.timeline.record(0, np.full((5, 7), 0.01))
     step = moved_by(np.full((5, 7), 0.01))[None]
     # A frame 10 ms late is a block later, too; between blocks there is nothing to compare with.
-    assert loop.observe(2 * DT_NS, torch.zeros(1, 7)) is None
-    seen = loop.observe(BLOCK_NS, step + 2.0)
+    loop.observe(2 * DT_NS, torch.zeros(1, 7))
+    assert loop.prediction_error(2 * DT_NS) is None
+    loop.observe(BLOCK_NS, step + 2.0)
+    seen = loop.prediction_error(BLOCK_NS)
     assert (seen.error, seen.change) == (pytest.approx(4.0, rel=1e-5), pytest.approx(float(step[0, 0] ** 2), rel=1e-4))
 
 
@@ -271,6 +274,21 @@ def test_a_biased_model_does_not_keep_the_robot_from_the_goal() -> None:
     assert ends[1] < 0.02 < 0.1 < ends[0]
 
 
+def test_homing_asks_the_model_nothing_and_costs_what_staying_would() -> None:
+    class Asleep:
+        """A model that must not be asked."""
+
+        def start(self, z: Tensor, past_actions: Tensor) -> Replayed:
+            raise AssertionError("asked")
+
+    loop = RecedingHorizonPlanner(ToyCheckpoint(Asleep(), SPACE, Lines()), replace(HOMING, running_weight=3.0))
+    loop.observe(0, torch.zeros(1, 7))
+    decision = loop.decide(0, torch.full((1, 7), 0.5))
+    # The squared distance, 0.25, counts once at the last step and three times as the mean over all steps.
+    assert decision.cost == pytest.approx(1.0)
+    assert not decision.searched
+
+
 def test_homing_ends_when_the_robot_is_far_again() -> None:
     loop = RecedingHorizonPlanner(ToyCheckpoint(Walk(), SPACE, Lines()), HOMING)
     # The cost of being somewhere is the squared distance: homing begins below 1 and ends above 2.
@@ -278,6 +296,7 @@ def test_homing_ends_when_the_robot_is_far_again() -> None:
         loop.observe(number * DT_NS, torch.zeros(1, 7))
         decision = loop.decide(number * DT_NS, torch.full((1, 7), distance))
         assert decision.iterations == iterations, distance
+        assert decision.searched == (iterations > 0)
         assert decision.status == FOUND
 
 

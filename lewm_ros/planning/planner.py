@@ -39,10 +39,12 @@ class Decision:
         start_ns: stamp of the frame from which it was made, where `actions` begin.
         free_ns: before it, the actions are those that were committed already.
         actions: per control step (n, dim), in the action space's units.
-        cost: of the plan, as composed; infinite unless `status` is 'found'.
+        cost: of the plan, as composed; of one that needs no search, what staying would cost, which no model need
+            predict. Infinite unless `status` is 'found'.
         status: 'found'; 'out of time' or 'no finite cost' if `actions` are the ones planned before.
         elites: other good plans (E, n, dim), best first.
         iterations: of the solver, finished.
+        searched: whether it was searched for, which takes longer than homing or asking a policy.
     """
 
     start_ns: int
@@ -52,6 +54,7 @@ class Decision:
     status: str
     elites: Array
     iterations: int
+    searched: bool
 
 
 @dataclass(frozen=True)
@@ -160,12 +163,8 @@ class RecedingHorizonPlanner:
         self._escape.forget()
 
     @torch.no_grad()
-    def observe(self, stamp_ns: int, state: Tensor) -> PredictionError | None:
+    def observe(self, stamp_ns: int, state: Tensor) -> None:
         """Take in the state (K, D) at a frame's stamp, newer than those before.
-
-        Returns:
-            how wrong the model is about it, given the frame one block before and what was executed since; None if there
-            was no such frame.
 
         Raises:
             ValueError: the state is not finite or has another shape; it is not taken in.
@@ -178,8 +177,18 @@ class RecedingHorizonPlanner:
         oldest_ns = stamp_ns - self._history * self._block_ns - self.control_ns
         self._states = {stamp: z for stamp, z in self._states.items() if oldest_ns <= stamp < stamp_ns}
         self.timeline.forget_before(min(oldest_ns - self._block_ns, stamp_ns - self._escape.watched_ns))
-        before_ns = self._frame_near(stamp_ns - self._block_ns)
         self._states[stamp_ns] = state
+
+    @torch.no_grad()
+    def prediction_error(self, stamp_ns: int) -> PredictionError | None:
+        """How wrong the model was about an observed frame, given the one a block before and what was executed since.
+
+        Not a part of `observe`, so that a robot need not wait for it. None if there was no frame a block before.
+
+        Raises:
+            ValueError: the frame was not observed.
+        """
+        state, before_ns = self._seen(stamp_ns), self._frame_near(stamp_ns - self._block_ns)
         if before_ns is None:
             return None
         history = self._history_of(before_ns)
@@ -255,7 +264,8 @@ class RecedingHorizonPlanner:
         else:
             status = OUT_OF_TIME if searches and found.iterations == 0 else NOT_FINITE
             actions = self.timeline.read(stamp_ns, self._steps)
-        return Decision(stamp_ns, free_ns, actions, cost, status, self._in_units(found.elites), found.iterations)
+        elites = self._in_units(found.elites)
+        return Decision(stamp_ns, free_ns, actions, cost, status, elites, found.iterations, searches)
 
     @torch.no_grad()
     def cost_variation(self, stamp_ns: int, goal: Tensor, samples: int = 256) -> float:

@@ -248,10 +248,10 @@ class Search:
         return self._known(torch.where(kept, scheduled, steps), problem)
 
     def _known(self, steps: Tensor, problem: PlanningProblem) -> Found:
-        """The plan of z-scored actions (T * block, dim) that need no search."""
+        """The plan of z-scored actions (T * block, dim) that need no search; its cost is that of staying."""
         bounded = steps.reshape_as(problem.start).clamp(self._low, self._high)[None, None]
-        imagine = self._model.start(problem.z.unsqueeze(0), problem.past_actions.unsqueeze(0))
-        cost = total(self._residuals(problem, imagine)(bounded))[0, 0]
+        distance = self._distances(self._as_goal(problem.z[-1]), problem.goal.flatten())
+        cost = (1.0 + self._config.running_weight) * distance
         return Found(self._feasible(bounded, problem)[0][0, 0], cost, bounded[0, :0], 0)
 
     def act(self, problem: PlanningProblem, aside: Tensor | None = None) -> Found:

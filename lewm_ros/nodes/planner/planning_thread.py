@@ -30,7 +30,7 @@ from lewm_ros.planning import RecedingHorizonPlanner
 from lewm_ros.planning.action_timeline import ActionTimeline
 from lewm_ros.planning.goal_sequence import GoalSequence
 from lewm_ros.planning.planner import Decision
-from lewm_ros.planning.surprise import PredictionError, SurpriseWatch
+from lewm_ros.planning.surprise import SurpriseWatch
 
 Embedding = NDArray[np.float32]
 
@@ -109,8 +109,9 @@ class PlanningThread:
         self._sequence: GoalSequence | None = None
         self._surprise_out = node.create_lifecycle_publisher(Float64, "~/surprise", RELIABLE)
         self.forget_figures()
-        self._durations_s: deque[float] = deque(maxlen=EXPECTED_FROM)
-        self._warm_up()
+        least_s = self._warm_up()
+        self._durations_s = {searched: deque([least_s], EXPECTED_FROM) for searched in (False, True)}
+        self._searched: bool | None = None  # whether the newest plan was; None: for this goal there was none yet
         self._worker: Worker[int, EncodedObservation] = Worker(self._plan, node.get_logger().error)
 
     @property
@@ -135,15 +136,18 @@ class PlanningThread:
 
     def end(self) -> None:
         """Plan no longer; a plan under way is thrown away."""
-        self._loop = None
+        self._loop = self._searched = None
 
     def observe(self, observation: EncodedObservation) -> None:
         """Take in a frame, and plan from it if it is the newest when the thread gets to it."""
         self._worker.put(observation.stamp_ns, observation)
 
     def expected_ns(self) -> int:
-        """How long a plan takes, as most do at most."""
-        return round(np.percentile(list(self._durations_s), EXPECTED_PERCENT) * NS_PER_S)
+        """How long a plan takes, as most at most: of the newest one's kind, or for a new goal of the slower one."""
+        kinds = [
+            durations_s for searched, durations_s in self._durations_s.items() if self._searched in (None, searched)
+        ]
+        return round(max(np.percentile(list(kind), EXPECTED_PERCENT) for kind in kinds) * NS_PER_S)
 
     def problem(self) -> str:
         """Why the plans cannot be relied upon now; empty if they can."""
@@ -206,9 +210,15 @@ class PlanningThread:
         loop, started_s = self._loop, time.monotonic()
         if loop is None:
             return
-        for stamp_ns in sorted(pending):
-            seen = pending[stamp_ns]
-            self._judge(stamp_ns, self._planner.observe(stamp_ns, torch.from_numpy(seen.embedding)), seen.judged)
+        frames = [pending[stamp_ns] for stamp_ns in sorted(pending)]
+        for seen in frames:
+            self._planner.observe(seen.stamp_ns, torch.from_numpy(seen.embedding))
+        self._decide(loop, frames[-1], started_s)
+        for seen in frames:
+            self._judge(seen)
+
+    def _decide(self, loop: ControlLoop, seen: EncodedObservation, started_s: float) -> None:
+        """Plan from an observed frame, and schedule it unless the loop ends or the goal is withdrawn meanwhile."""
         goals = self._goals()
         if goals is None:
             return
@@ -236,6 +246,7 @@ class PlanningThread:
         before = None if self._sequence is None else self._sequence.index
         if goals is not self._pursued:
             self._pursued, self._sequence, before = goals, self._planner.sequence(torch.from_numpy(goals)), None
+            self._searched = None
         goal = self._planner.pursue(stamp_ns, self._sequence)
         if self._sequence.index != before:
             self._index_out.publish(Int32(data=self._sequence.index))
@@ -252,15 +263,17 @@ class PlanningThread:
         delay_s = (free_ns - stamp_ns) / NS_PER_S
         self._pause_reason = f"plans come too late: {delay_s:.2f} s after their frame, and they reach too short"
         self._paused_until_s = time.monotonic() + PAUSE_S
-        while len(self._durations_s) > 1:
-            self._durations_s.remove(max(self._durations_s))
+        for durations_s in self._durations_s.values():
+            while len(durations_s) > 1:
+                durations_s.remove(max(durations_s))
         return None
 
     def _note(self, decision: Decision, started_s: float, ready_ns: int, in_force_ns: int) -> None:
         """Take in how long a decision took."""
         now_s = time.monotonic()
         self._latencies_s.append(now_s - started_s)
-        self._durations_s.append(now_s - started_s)
+        self._searched = decision.searched
+        self._durations_s[decision.searched].append(now_s - started_s)
         self._adopted_s.append(now_s)
         self._delays_steps.append((ready_ns - decision.start_ns) / self._control_ns)
         self._late += in_force_ns > decision.free_ns
@@ -283,31 +296,35 @@ class PlanningThread:
             end = Header(stamp=ns_to_stamp(end_ns))
             self._predicted_out.publish(matrix_to_image(self._planner.foresee(decision)[-1], end))
 
-    def _judge(self, stamp_ns: int, seen: PredictionError | None, judged: bool) -> None:
+    def _judge(self, seen: EncodedObservation) -> None:
         """Take in a prediction error, one per block, as those were of which the checkpoint knows the distribution."""
-        if seen is None or stamp_ns - self._judged_ns < self._block_ns - self._control_ns // 2:
+        if seen.stamp_ns - self._judged_ns < self._block_ns - self._control_ns // 2:
             return
-        self._judged_ns = stamp_ns
+        error = self._planner.prediction_error(seen.stamp_ns)
+        if error is None:
+            return
+        self._judged_ns = seen.stamp_ns
         spread = self._checkpoint.error
-        surprise = seen.error if spread is None else spread.surprise(seen.error, seen.change)
-        if judged and spread is not None:
+        surprise = error.error if spread is None else spread.surprise(error.error, error.change)
+        if seen.judged and spread is not None:
             self._surprise.saw(surprise)
         self._surprise_out.publish(Float64(data=surprise))
 
-    def _warm_up(self) -> None:
-        """Plan, so that the first plan of a loop is as fast as the others, and it is known how fast that is."""
+    def _warm_up(self) -> float:
+        """Plan, so that the first plan of a loop is as fast as the others; returns the shortest time it took, s."""
         self._planner.prepare()
         model, space = self._checkpoint.model, self._checkpoint.action_space
         nothing = torch.zeros(model.tokens, model.config.embedding_dim)
         far = torch.full((len(model.goal_tokens), model.config.embedding_dim), FAR)
         positions = space.positions(dict.fromkeys(self._joint_names, 0.0))
+        durations_s = []
         for frame in range(self._checkpoint.history):
             for _ in range(WARM_UP_PLANS):
                 started_s = time.monotonic()
                 self._planner.observe(frame * self._block_ns, nothing)
                 self._planner.decide(frame * self._block_ns, far, positions)
-                self._durations_s.append(time.monotonic() - started_s)
-        self._durations_s = deque([min(self._durations_s)], maxlen=EXPECTED_FROM)
+                durations_s.append(time.monotonic() - started_s)
+        return min(durations_s)
 
     def _now_ns(self) -> int:
         return self._node.get_clock().now().nanoseconds

@@ -147,7 +147,8 @@ class _Loop:
                 arm.data.body("hand").xfrc_applied[1] = PUSH_N if kind == "arm pushed" and time_s < PUSH_S else 0.0
             observation = environment.observe()
             now_ns = step * checkpoint.action_space.action_block * planner.control_ns
-            surprise = planner.observe(now_ns, checkpoint.encode(observation))
+            planner.observe(now_ns, checkpoint.encode(observation))
+            surprise = planner.prediction_error(now_ns)
             if surprise is not None:
                 run.scores.append(checkpoint.error.surprise(surprise.error, surprise.change))
             planner.adopt(planner.decide(now_ns, goal, positions_of(environment, observation)))

@@ -244,16 +244,17 @@ def pursue(
         if plans or every_frame:
             started_s = time.perf_counter()
             observation = check_observation(environment, environment.observe())
-            error = planner.observe(now_ns, checkpoint.encode(observation))
-            if error is not None and checkpoint.error is not None and step >= SETTLED_STEPS:
-                surprise = checkpoint.error.surprise(*error)
-                outcome.largest_surprise = max(surprise, outcome.largest_surprise or surprise)
+            planner.observe(now_ns, checkpoint.encode(observation))
             if plans:
                 free_ns, goal = now_ns + timing.delay_steps * control_ns, planner.pursue(now_ns, goals)
                 planner.adopt(planner.decide(now_ns, goal, positions_of(environment, observation), free_ns))
                 outcome.plan_latency_s.append(time.perf_counter() - started_s)
                 if step == 0:
                     outcome.cost_variation = planner.cost_variation(now_ns, goal)
+            error = planner.prediction_error(now_ns) if checkpoint.error and step >= SETTLED_STEPS else None
+            if error is not None:
+                surprise = checkpoint.error.surprise(*error)
+                outcome.largest_surprise = max(surprise, outcome.largest_surprise or surprise)
         environment.step(planner.timeline.read(now_ns, 1)[0])
         score = check_score(environment, environment.score())
         closest, outcome.steps = min(closest, score.value), step + 1
