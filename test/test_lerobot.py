@@ -621,7 +621,7 @@ def test_a_column_that_the_list_lacks_is_named(folder: Path) -> None:
         ({"data_path": "../{file_index}.parquet"}, "data_path leads out of the folder"),
         ({"video_path": "/{file_index}.mp4"}, "video_path leads out of the folder"),
         ({"features": {"action": {"dtype": "float32", "shape": [6]}}}, "action has 7 numbers per row, .* says 6"),
-        ({"codebase_version": "v2.1"}, r"LeRobot v2.1, expected v3.0; python -m .*convert_dataset_v21_to_v30"),
+        ({"codebase_version": "v1.6"}, r"LeRobot v1.6, expected v3.0 or v2.0, v2.1"),
         ({"codebase_version": None}, "LeRobot None, expected v3.0"),
     ],
 )
