@@ -720,8 +720,8 @@ def test_other_versions_columns_and_rates_are_named(folder: Path, tmp_path: Path
     with pytest.raises(ConfigError, match="control_hz is 30, the dataset's fps is 20"):
         import_folder(folder, control_hz=30.0)
     info = folder / "meta/info.json"
-    info.write_text(info.read_text().replace("v3.0", "v2.1"))
-    with pytest.raises(DatasetError, match=r"LeRobot v2\.1, expected v3\.0"):
+    info.write_text(info.read_text().replace("v3.0", "v1.6"))
+    with pytest.raises(DatasetError, match=r"LeRobot v1\.6, expected v3\.0 or v2\.0, v2\.1"):
         import_folder(folder)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="not a LeRobot dataset"):
