@@ -15,6 +15,7 @@ from toy_training import NANO_RECIPE
 
 from lewm_training.__main__ import main
 from lewm_training.data import DatasetError, EpisodeDataset, SkippableError, open_datasets
+from lewm_training.data.hindsight import grasp_rows
 from lewm_training.judge.probe import split_episodes
 
 
@@ -47,6 +48,16 @@ def test_rows_are_those_of_one_file_with_all_episodes(paths: list[Path], tmp_pat
     for field in ("mean", "std", "low", "high"):
         statistics = (getattr(d.statistics("action", np.array([0, 2])), field) for d in (joined, whole))
         np.testing.assert_array_equal(*statistics)
+
+
+def test_grasps_are_found_in_every_file(tmp_path: Path) -> None:
+    """The gripper, the last channel, closes at row 4 of one file and at row 8 of the other."""
+    files = []
+    for name, closes in (("a.h5", 4), ("b.h5", 8)):
+        columns = toy_columns(0)
+        columns["action"] = np.hstack([columns["action"], np.where(np.arange(20) < closes, -1.0, 1.0)[:, None]])
+        files.append(write_toy(tmp_path / name, [columns], META | {"limit": [*META["limit"], 1.0]}))
+    assert grasp_rows(open_datasets(files))[[0, 4, 5, 20, 28, 29]].tolist() == [4, 4, -1, 28, 28, -1]
 
 
 def test_no_window_lies_in_two_files(paths: list[Path]) -> None:

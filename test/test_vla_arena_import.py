@@ -188,3 +188,41 @@ def test_bad_episodes_and_other_files_are_named(tmp_path: Path, capsys: pytest.C
 def test_a_hand_that_hardly_moves_contradicts_nothing(tmp_path: Path) -> None:
     still = [replace(demo, actions=0.0 * demo.actions, position_m=0.0 * demo.position_m) for demo in DEMOS]
     assert run(write_hdf5(tmp_path / "demo.hdf5", still), declare(tmp_path, "hdf5"), tmp_path / "out.h5") == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flip": "diagonal"}, "flip: must be one of vertical, horizontal, got 'diagonal'"),
+        ({"observed": "later"}, "observed: must be one of before, after, got 'later'"),
+        ({"motion": {"position": "hand"}}, "motion.position: 'hand' is none of the vectors"),
+        ({"motion": {"position": "ee_position", "opening": "grip"}}, "motion.opening: 'grip' is none of the vectors"),
+        ({"vectors": {"q": {"column": "obs/ee_ori", "rotation": "euler"}}}, "one of rotation_vector, quaternion_xyzw"),
+        ({"stated_hz": 10, "control_hz": None}, "stated_hz: needs `control_hz`"),
+    ],
+)
+def test_what_cannot_be_declared_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
+) -> None:
+    source = write_hdf5(tmp_path / "demo.hdf5", DEMOS)
+    assert run(source, declare(tmp_path, "hdf5", **changes), tmp_path / "out.h5") == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_quaternions_of_either_order_are_read(tmp_path: Path) -> None:
+    """A quarter of a turn about z is (cos 45, 0, 0, sin 45) as w, x, y, z; its rotation vector is (0, 0, pi / 2)."""
+    turned = [replace(demo, turn_rad=np.tile([0.0, 0.0, np.pi / 2], (STEPS, 1))) for demo in DEMOS]
+    source = write_hdf5(tmp_path / "demo.hdf5", turned)
+    with h5py.File(source, "r+") as file:
+        for number in range(len(DEMOS)):
+            file[f"data/demo_{number}/obs/quat"] = np.tile([0.0, 0.0, 0.5**0.5, 0.5**0.5], (STEPS, 1))
+    vectors = {
+        "ee_position": {"column": "obs/ee_pos"},
+        "gripper": {"column": "obs/gripper_states", "indices": [0]},
+        "one": {"column": "obs/ee_ori", "rotation": "rotation_vector"},
+        "two": {"column": "obs/quat", "rotation": "quaternion_xyzw"},
+    }
+    assert run(source, declare(tmp_path, "hdf5", vectors=vectors), tmp_path / "out.h5") == 0
+    dataset = EpisodeDataset.open(tmp_path / "out.h5")
+    for name in ("one", "two"):
+        np.testing.assert_allclose(dataset.columns[name][0], [0.5**0.5, 0.0, 0.0, 0.5**0.5], atol=1e-6)
