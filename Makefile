@@ -88,7 +88,7 @@ $(INSTALLED): setup.py setup.cfg constraints.txt
 	@$(BIN)/python -m pip install -qq --constraint $(CONSTRAINTS) $(REQUIREMENTS)
 	@touch $@
 
-# Its data lie in the package itself; what is there is kept.
+# Its data lie in the package itself; what is there is kept. Its downloader asks whether to go on, and ends with 0 anyhow.
 $(VLA)/.installed: vla_arena.txt
 	@[ -n "$(VLA_PYTHON)" ] || { echo "make: VLA-Arena needs Python 3.10 or 3.11 with venv; name one: make vla-arena" \
 		"VLA_PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -101,6 +101,9 @@ $(VLA)/.installed: vla_arena.txt
 		cp -rn "$(VLA_ARENA_ASSETS)/assets" "$(VLA_ARENA_ASSETS)/bddl_files" "$$folder/"; \
 	else \
 		$(VLA)/bin/python -m pip install -qq huggingface_hub && \
-		$(VLA)/bin/vla-arena.download-tasks install-all --repo vla-arena/tasks; \
-	fi
+		echo y | $(VLA)/bin/vla-arena.download-tasks install-all --repo vla-arena/tasks; \
+	fi; \
+	[ -n "$$(find "$$folder/bddl_files" -name '*.bddl' -print -quit)" ] || { echo "make: no tasks of VLA-Arena were" \
+		"installed; name a folder with its assets/ and bddl_files/, such as vla_arena/vla_arena of a clone of" \
+		"https://github.com/PKU-Alignment/VLA-Arena: make vla-arena VLA_ARENA_ASSETS=FOLDER" >&2; exit 1; }
 	@touch $@

@@ -621,7 +621,7 @@ def test_a_column_that_the_list_lacks_is_named(folder: Path) -> None:
         ({"data_path": "../{file_index}.parquet"}, "data_path leads out of the folder"),
         ({"video_path": "/{file_index}.mp4"}, "video_path leads out of the folder"),
         ({"features": {"action": {"dtype": "float32", "shape": [6]}}}, "action has 7 numbers per row, .* says 6"),
-        ({"codebase_version": "v2.1"}, r"LeRobot v2.1, expected v3.0; python -m .*convert_dataset_v21_to_v30"),
+        ({"codebase_version": "v1.6"}, r"LeRobot v1.6, expected v3.0 or v2.0, v2.1"),
         ({"codebase_version": None}, "LeRobot None, expected v3.0"),
     ],
 )
@@ -720,8 +720,8 @@ def test_other_versions_columns_and_rates_are_named(folder: Path, tmp_path: Path
     with pytest.raises(ConfigError, match="control_hz is 30, the dataset's fps is 20"):
         import_folder(folder, control_hz=30.0)
     info = folder / "meta/info.json"
-    info.write_text(info.read_text().replace("v3.0", "v2.1"))
-    with pytest.raises(DatasetError, match=r"LeRobot v2\.1, expected v3\.0"):
+    info.write_text(info.read_text().replace("v3.0", "v1.6"))
+    with pytest.raises(DatasetError, match=r"LeRobot v1\.6, expected v3\.0 or v2\.0, v2\.1"):
         import_folder(folder)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="not a LeRobot dataset"):

@@ -24,6 +24,13 @@ def two_axes(quaternions: Array) -> Array:
     return np.stack([*x_axis, *y_axis], axis=1)
 
 
+def quaternions(rotation_vectors: Array) -> Array:
+    """Rotation vectors (N, 3), rad -> quaternions w, x, y, z (N, 4)."""
+    angles = np.linalg.norm(rotation_vectors, axis=1, keepdims=True)
+    share = 0.5 * np.sinc(angles / (2.0 * np.pi))  # sin(angle / 2) / angle, also at 0
+    return np.concatenate([np.cos(angles / 2.0), share * rotation_vectors], axis=1)
+
+
 def rotations(axes: Array) -> Array:
     """Two axes (N, 6), not quite orthonormal -> rotation matrices (N, 3, 3), by Gram and Schmidt."""
     x = axes[:, :3] / np.linalg.norm(axes[:, :3], axis=1, keepdims=True)

@@ -105,9 +105,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _spare_inputs(options: argparse.Namespace) -> None:
     """Raise CommandError if the figures would be written over what is read."""
-    for name, path in vars(options).items():
-        if name != "json" and isinstance(path, Path) and path.is_file() and _same(path, options.json):
-            raise CommandError(f"--json {options.json}: would overwrite the {name}; choose another file")
+    for name, given in vars(options).items():
+        for path in given if isinstance(given, list) else [given]:
+            if name != "json" and isinstance(path, Path) and path.is_file() and _same(path, options.json):
+                raise CommandError(f"--json {options.json}: would overwrite the {name}; choose another file")
 
 
 def _same(path: Path, other: Path | None) -> bool:

@@ -109,6 +109,17 @@ def add_task(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", default="reach", help="name, or a YAML file that describes one (default reach)")
 
 
+def add_datasets(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help=f"HDF5 file {what}; several of the same actions, cameras and vectors count as one",
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", type=device, default="auto", help="auto, cpu or cuda (default auto)")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from lewm_training.commands.arguments import (
     add_checkpoint,
+    add_datasets,
     add_device,
     device_of,
     output_folder,
@@ -22,7 +22,7 @@ HELP = "Read every label of a dataset from states and patch tokens, with linear,
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
     add_device(parser)
-    parser.add_argument("--dataset", type=Path, required=True, help="HDF5 file with frames and labels")
+    add_datasets(parser, "with frames and labels")
     parser.add_argument(
         "--frames", type=positive, default=1500, help="held-out frames to test on; 5 times as many fit (default 1500)"
     )
@@ -34,12 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     from lewm_ros.model.checkpoint import load_checkpoint
-    from lewm_training.data import EpisodeDataset
+    from lewm_training.data import open_datasets
     from lewm_training.judge.pictures import draw_run_pictures
     from lewm_training.judge.probe import probe_encoder, split_episodes
 
     checkpoint = load_checkpoint(options.checkpoint, device_of(options))
-    dataset = EpisodeDataset.open(options.dataset)
+    dataset = open_datasets(options.dataset)
     split = split_episodes(dataset, checkpoint.provenance, options.frames, options.seed)
     pictures = []
     if options.pictures:
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     report = probe_encoder(checkpoint.model, dataset, split, options.seed)
     return {
         "checkpoint": checkpoint.identity,
-        "dataset": str(options.dataset),
+        "dataset": dataset.path,
         "seed": options.seed,
         "frames": {"fit": len(split.train), "stop": len(split.validation), "test": len(split.test)},
         "episodes": {

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from lewm_training.commands.arguments import add_device, device_of, picture_file, positive, whole
+from lewm_training.commands.arguments import add_datasets, add_device, device_of, picture_file, positive, whole
 
 HELP = "Paint held-out frames from what the encoder says of them, one row per checkpoint with a decoder."
 
@@ -15,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", nargs="+", required=True, help="checkpoints of `lewm train-decoder`, side by side"
     )
-    parser.add_argument("--dataset", type=Path, required=True, help="HDF5 file with frames")
+    add_datasets(parser, "with frames")
     parser.add_argument("--frames", type=positive, default=512, help="held-out frames to measure on (default 512)")
     parser.add_argument("--shown", type=whole(1, 32), default=8, help="of them in the picture (default 8)")
     add_device(parser)
@@ -28,13 +27,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from lewm_ros.model.checkpoint import load_checkpoint
-    from lewm_training.data import EpisodeDataset
+    from lewm_training.data import open_datasets
     from lewm_training.judge.figures import plot_reconstructions
     from lewm_training.judge.reconstruction import fidelity, reconstruct, require_same_cameras, unseen_episodes
 
     checkpoints = [load_checkpoint(path, device_of(options)) for path in options.checkpoint]
     require_same_cameras(checkpoints)
-    dataset = EpisodeDataset.open(options.dataset)
+    dataset = open_datasets(options.dataset)
     rows = dataset.window_starts(unseen_episodes(checkpoints, dataset), 1)
     rng = np.random.default_rng(options.seed)
     rows = np.sort(rng.choice(rows, min(options.frames, len(rows)), replace=False))
@@ -48,7 +47,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         {"checkpoint": checkpoint.identity, "decoder": painted.decoder, "cameras": measured}
         for checkpoint, painted, measured in zip(checkpoints, seen, figures, strict=True)
     ]
-    return {"dataset": str(options.dataset), "frames": len(rows), "figure": str(options.figure), "decoders": decoders}
+    return {"dataset": dataset.path, "frames": len(rows), "figure": str(options.figure), "decoders": decoders}
 
 
 def summary(figures: dict[str, Any]) -> str:

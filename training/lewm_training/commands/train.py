@@ -11,6 +11,7 @@ from typing import Any
 
 from lewm_ros.config import TrainConfig, UserError, from_mapping, read_yaml
 from lewm_training.commands.arguments import (
+    add_datasets,
     add_device,
     add_overrides,
     device_of,
@@ -24,7 +25,7 @@ RESUMABLE = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", type=Path, required=True, help="HDF5 file of `lewm collect` or `lewm import`")
+    add_datasets(parser, "of `lewm collect` or `lewm import`")
     parser.add_argument("--config", type=Path, required=True, help="YAML, e.g. config/train_nano.yaml")
     add_overrides(parser, "sigreg.weight=0")
     add_device(parser)
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from lewm_training.data import EpisodeDataset
+    from lewm_training.data import open_datasets
     from lewm_training.judge.pictures import draw_run_pictures
     from lewm_training.learn.distributed import joined_ranks
     from lewm_training.learn.trainer import Trainer
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     with _said_once():
         config = from_mapping(TrainConfig, with_overrides(read_yaml(options.config), options.set), str(options.config))
-        dataset = EpisodeDataset.open(options.dataset, options.skip_bad)
+        dataset = open_datasets(options.dataset, options.skip_bad)
         with joined_ranks(device_of(options)) as (ranks, device):
             trainer = Trainer(config, dataset, options.out, options.seed, device, ranks)
             checkpoint, held_out = trainer.run(options.until), trainer.held_out

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from lewm_ros.config import DecoderTrainConfig, from_mapping
-from lewm_training.commands.arguments import add_device, add_overrides, device_of, output_file, with_overrides
+from lewm_training.commands.arguments import (
+    add_datasets,
+    add_device,
+    add_overrides,
+    device_of,
+    output_file,
+    with_overrides,
+)
 
 HELP = "Teach a checkpoint to paint frames from its frozen states, to see what these hold."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="default, pick_place, push or the path of a checkpoint")
-    parser.add_argument("--dataset", type=Path, required=True, help="HDF5 file with frames")
+    add_datasets(parser, "with frames")
     parser.add_argument(
         "--from",
         dest="source",
@@ -29,14 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     from lewm_ros.model.checkpoint import load_checkpoint, save_checkpoint
-    from lewm_training.data import EpisodeDataset
+    from lewm_training.data import open_datasets
     from lewm_training.learn.decoder import train_decoder
 
     recipe = with_overrides({"decoder": {"source": options.source}}, options.set)
     config = from_mapping(DecoderTrainConfig, recipe, "--set")
     checkpoint, metrics = train_decoder(
         load_checkpoint(options.checkpoint, device_of(options)),
-        EpisodeDataset.open(options.dataset),
+        open_datasets(options.dataset),
         config,
         options.seed,
     )

@@ -5,7 +5,16 @@ contiguous and uncompressed so that windows are read straight from the page cach
 """
 
 from lewm_training.data.checks import DatasetError, EpisodeError, SkippableError
+from lewm_training.data.joining import open_datasets
 from lewm_training.data.reading import EpisodeDataset
 from lewm_training.data.writing import merge_episodes, write_episode
 
-__all__ = ["DatasetError", "EpisodeDataset", "EpisodeError", "SkippableError", "merge_episodes", "write_episode"]
+__all__ = [
+    "DatasetError",
+    "EpisodeDataset",
+    "EpisodeError",
+    "SkippableError",
+    "merge_episodes",
+    "open_datasets",
+    "write_episode",
+]

@@ -44,7 +44,7 @@ def grasp_rows(dataset: EpisodeDataset) -> NDArray[np.int64]:
     if len(places) != 1:
         raise DatasetError(f"{dataset.path}: a readout at_grasp needs actions with one absolute channel, the gripper's")
     channel = space.channels[places[0]]
-    above = np.asarray(dataset.columns["action"][:, places[0]]) > (channel.low + channel.high) / 2.0
+    above = np.asarray(dataset.columns["action"])[:, places[0]] > (channel.low + channel.high) / 2.0
     rows = np.full(len(above), -1)
     for episode in range(len(dataset.lengths)):
         where = dataset.rows(episode)

@@ -51,7 +51,7 @@ class EpisodeDataset:
     """A dataset opened for reading. Columns stay in the file: what memory holds does not grow with it.
 
     Args:
-        path: of the file.
+        files: the file that holds it, or several one after the other, and how many episodes are in each.
         spec: what it holds.
         frames: of every camera, by name.
         columns: all others.
@@ -61,7 +61,7 @@ class EpisodeDataset:
         skipped: why each episode that is left out is; empty unless `skip_bad`.
     """
 
-    path: Path
+    files: tuple[tuple[Path, int], ...]
     spec: DatasetSpec
     frames: dict[str, Frames]
     columns: dict[str, Column]
@@ -99,10 +99,20 @@ class EpisodeDataset:
             lengths, offsets = read_index(file, (*spec.cameras.values(), *sorted(checked)))
             check_episode_notes(meta, len(lengths), path)
             frames, columns = _open_columns(file, spec)
-        dataset = cls(path, spec, frames, columns, lengths, offsets, meta, skip_bad)
+        dataset = cls(((path, len(lengths)),), spec, frames, columns, lengths, offsets, meta, skip_bad)
         for episode in range(len(lengths)):
             dataset._check(episode)
         return dataset
+
+    @property
+    def path(self) -> str:
+        """What errors call it: its file, or its files."""
+        return ", ".join(str(path) for path, _ in self.files)
+
+    @property
+    def name(self) -> str:
+        """The same without folders."""
+        return ", ".join(path.name for path, _ in self.files)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -131,7 +141,7 @@ class EpisodeDataset:
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint says of the dataset that it was trained on."""
         known = {"episodes": len(self.lengths), "fingerprint": self.fingerprint}
-        return {"file": self.path.name} | self.meta.get("config", {}) | known
+        return {"file": self.name} | self.meta.get("config", {}) | known
 
     def require_same_actions(self, space: ActionSpace, whose: str) -> None:
         """Raise DatasetError, which names both, unless the actions can be those of `space`.
@@ -242,9 +252,17 @@ class EpisodeDataset:
             self._reject(episode, error)
 
     def _reject(self, episode: int, error: EpisodeError) -> None:
+        path, number = self._place_of(episode)
         if not self.skip_bad:
-            raise SkippableError(f"{self.path}: {error.named(episode)}")
-        self.skipped[episode] = error.named(episode)
+            raise SkippableError(f"{path}: {error.named(number)}")
+        self.skipped[episode] = error.named(number)
+
+    def _place_of(self, episode: int) -> tuple[Path, int]:
+        """The file that holds an episode, and its number there."""
+        ends = np.cumsum([count for _, count in self.files])
+        file = int(np.searchsorted(ends, episode, side="right"))
+        path, count = self.files[file]
+        return path, episode - int(ends[file]) + count
 
 
 def read_index(file: h5py.File, columns: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -83,7 +83,7 @@ def held_out_episodes(
     """
     source, recipe = provenance.get("dataset", {}), provenance.get("train", {})
     count = len(dataset.lengths)
-    named = "fingerprint" not in source and source.get("file") == dataset.path.name
+    named = "fingerprint" not in source and source.get("file") == dataset.name
     same = _is_same(dataset, provenance) or (named and source.get("episodes", count) == count)
     if not (same and "validation_fraction" in recipe and "seed" in provenance):
         return np.array([], dtype=np.int64), np.array([], dtype=np.int64)

@@ -7,6 +7,7 @@ where the hand is to go from where it is measured to be, which it does not reach
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .behaviours import ABOVE, HAND_DOWN, LIMIT, OPEN, ArenaExpert, Scene, Wander, rotation_vector
-from .tasks import find_task
+from .tasks import download, find_task
 
 CONTROL_HZ = 20.0
 SPACE = "ee_delta"
@@ -332,5 +333,6 @@ def _make(file: Path) -> Any:
         return OffScreenRenderEnv(bddl_file_name=str(file), use_camera_obs=False, ignore_done=True).env
     except ValueError as error:
         if "No such file" in str(error):
-            raise FileNotFoundError(f"task '{file.stem}' needs more of the benchmark's assets: {error}") from None
+            missing = next(iter(re.findall(r"'(\S+)'", str(error))), error)
+            raise FileNotFoundError(f"task '{file.stem}' lacks {missing}; {download(file.parents[1].name)}") from None
         raise

@@ -15,6 +15,7 @@ FORMATS = {
     "hdf5": ("hdf5", None),
     "lerobot": ("lerobot", "lerobot"),
     "rosbag": ("rosbag", "rosbag"),
+    "robomimic": ("robomimic", None),
     "lewm": ("released", None),
 }
 """Name on the command line: (module, extra)."""

@@ -15,12 +15,18 @@ from lewm_ros.observation.input_spec import UNNAMED, fit_frame
 from lewm_ros.robot.action_space import ActionSpace, Channel
 from lewm_ros.robot.arm_actions import declared_space
 from lewm_ros.robot.continuous import begin_in_first_turn, find_wrap, follow_turns
+from lewm_ros.robot.rotations import quaternions
+from lewm_ros.robot.twist import AXES
 from lewm_training.data import DatasetError, EpisodeError
 from lewm_training.data.checks import FULL_TURN_RAD, RESERVED_NAMES, check_column_names
 from lewm_training.data.spec import PROPRIO, DatasetSpec, camera_columns
 
 ANGLES = ("radians", "degrees")
 ACTIONS = ("delta", "target", "measured")
+OBSERVED = ("before", "after")
+FLIPS = ("", "vertical", "horizontal")
+AS_QUATERNION = {"": None, "rotation_vector": 3, "quaternion_xyzw": 4}
+"""How a source stores a rotation, and in how many numbers."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,14 @@ class VectorColumn:
         column: the source's.
         names: of the vector's numbers; empty: they have none, and no model takes the vector in.
         indices: which of the column's numbers they are; empty: all.
+        rotation: what the column stores, if that is to become a quaternion w, x, y, z: `rotation_vector` (rad) or
+            `quaternion_xyzw`; empty: the numbers stay as they are.
     """
 
     column: str
     names: tuple[str, ...] = ()
     indices: tuple[int, ...] = ()
+    rotation: str = ""
 
     def __post_init__(self) -> None:
         if not self.column:
@@ -46,6 +55,37 @@ class VectorColumn:
             raise ConfigError(f"names: each only once, got {', '.join(self.names)}")
         if self.names and self.indices and len(self.names) != len(self.indices):
             raise ConfigError(f"names: {len(self.names)} for {len(self.indices)} indices")
+        if self.rotation not in AS_QUATERNION:
+            known = ", ".join(filter(None, AS_QUATERNION))
+            raise ConfigError(f"rotation: must be one of {known}, got '{self.rotation}'")
+
+    def as_declared(self, values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+        """The vector (steps, n) from the numbers that were chosen of its column; `name` is for errors.
+
+        Raises:
+            EpisodeError: they are not as many as a rotation has.
+        """
+        if self.rotation and values.shape[1] != AS_QUATERNION[self.rotation]:
+            wanted = AS_QUATERNION[self.rotation]
+            raise EpisodeError(f"{name} has {values.shape[1]} numbers, a {self.rotation} has {wanted}")
+        if self.rotation == "rotation_vector":
+            return quaternions(values)
+        return values[:, [3, 0, 1, 2]] if self.rotation == "quaternion_xyzw" else values
+
+
+@dataclass(frozen=True)
+class MotionColumns:
+    """What an import compares a recorded twist and gripper with, see `hand_motion`.
+
+    Args:
+        position: the vector of the hand's position, m, in axes that the twist has too.
+        opening: the vector of a finger's or the gripper's opening, in any unit; larger is more open.
+        response: how far the hand moves per row, as a share of a commanded shift that lasts.
+    """
+
+    position: str
+    opening: str = ""
+    response: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +113,10 @@ class ColumnDeclaration:
         joint_names: the joints in the order of the state.
         continuous_joints: those of them that turn without end; the others have two ends.
         control_hz: rows per second; a source that says it itself must agree.
+        stated_hz: what a source says in place of `control_hz` though that is right; None: it says what is right.
+        observed: whether a row's frames and vectors are from `before` its action, as here, or from `after` it.
+        flip: how frames are stored, `vertical` (upside down) or `horizontal` (mirrored); empty: as they were seen.
+        motion: what actions are compared with before anything is imported; None: with nothing.
         image_size: frames are cropped to their central square and resized to this; None: they stay as they are.
         minimum_steps: shorter episodes are bad; 16 is a window of four frames, five control steps apart.
     """
@@ -95,13 +139,18 @@ class ColumnDeclaration:
     joint_names: tuple[str, ...] = ()
     continuous_joints: tuple[str, ...] = ()
     control_hz: float | None = None
+    stated_hz: float | None = None
+    observed: str = "before"
+    flip: str = ""
+    motion: MotionColumns | None = None
     image_size: int | None = None
     minimum_steps: int = 16
 
     def __post_init__(self) -> None:
-        for key, known in (("angles", ANGLES), ("actions", ACTIONS)):
+        for key, known in (("angles", ANGLES), ("actions", ACTIONS), ("observed", OBSERVED), ("flip", FLIPS)):
             if getattr(self, key) not in known:
-                raise ConfigError(f"{key}: must be one of {', '.join(known)}, got '{getattr(self, key)}'")
+                shown = ", ".join(filter(None, known))
+                raise ConfigError(f"{key}: must be one of {shown}, got '{getattr(self, key)}'")
         if bool(self.cameras) == bool(self.pixels):
             raise ConfigError("cameras: must name the columns of the cameras, or `pixels` that of the only one")
         if self.state and PROPRIO in self.vectors:
@@ -114,7 +163,12 @@ class ColumnDeclaration:
         for key in ("state_indices", "action_indices"):
             if min(getattr(self, key), default=0) < 0:
                 raise ConfigError(f"{key}: must be numbers from 0 on")
-        for key in ("control_hz", "image_size", "minimum_steps"):
+        if self.stated_hz is not None and self.control_hz is None:
+            raise ConfigError("stated_hz: needs `control_hz`, what is right in its place")
+        if self.observed == "after" and self.actions != "delta":
+            raise ConfigError(f"observed: 'after' is of actions that are 'delta', not '{self.actions}'")
+        self._check_motion()
+        for key in ("control_hz", "stated_hz", "image_size", "minimum_steps"):
             if getattr(self, key) is not None and getattr(self, key) <= 0:
                 raise ConfigError(f"{key}: must be above 0")
 
@@ -137,6 +191,17 @@ class ColumnDeclaration:
         for key in ("action_scale", "action_offset"):
             if getattr(self, key) and len(getattr(self, key)) != space.dim:
                 raise ConfigError(f"{key}: must have {space.dim} numbers, one per channel")
+
+    def _check_motion(self) -> None:
+        if self.motion is None:
+            return
+        for key in ("position", "opening"):
+            name = getattr(self.motion, key)
+            if name not in self.measured and (name or key == "position"):
+                raise ConfigError(f"motion.{key}: '{name}' is none of the vectors")
+        lacking = [name for name in AXES if name not in self.space(1.0).names]
+        if lacking:
+            raise ConfigError(f"motion: is of a twist; {self.action_space} has no channel '{lacking[0]}'")
 
     @property
     def camera_sources(self) -> dict[str, str]:
@@ -186,14 +251,16 @@ class ColumnDeclaration:
                 raise EpisodeError(f"{name} has {values.shape[1]} numbers and {len(vector.names)} names")
             if name == PROPRIO:
                 values = joints = self._joints(values)
-            columns[name] = values.astype(np.float32)
+            columns[name] = vector.as_declared(values, name).astype(np.float32)
         columns["action"] = self._action(source, joints).astype(np.float32)
-        if self.actions == "measured":
-            columns = {name: values[: len(columns["action"])] for name, values in columns.items()}
-        return columns
+        if self.observed == "after":
+            columns["action"] = columns["action"][1:]
+        return {name: values[: len(columns["action"])] for name, values in columns.items()}
 
     def frame(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A frame (height, width, 3) of the source as it is stored."""
+        """What the camera saw, of a frame (height, width, 3) as the source stores it."""
+        if self.flip:
+            frame = np.ascontiguousarray(frame[::-1] if self.flip == "vertical" else frame[:, ::-1])
         return fit_frame(frame, self.image_size) if self.image_size else frame
 
     @property

@@ -1,7 +1,7 @@
-"""LeRobot v3 datasets: folders of Parquet tables and videos.
+"""LeRobot datasets, v3 and v2: folders of Parquet tables and videos.
 
 Layout: huggingface/lerobot, `src/lerobot/datasets` (`codebase_version` v3.0). Data and video files hold several
-episodes; `meta/episodes` says where each lies.
+episodes; `meta/episodes` says where each lies. In v2 (`lerobot_v2`) each has files of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lewm_ros.config import ConfigError
 from lewm_training.data import DatasetError, EpisodeError
 from lewm_training.data.fingerprint import fingerprint
 from lewm_training.data.formats.declaration import ColumnDeclaration, read_declaration, refuse_radians
+from lewm_training.data.formats.hand_motion import check_motion
 from lewm_training.data.formats.lerobot_episodes import ListedEpisode
 from lewm_training.data.formats.lerobot_export import export_data
 from lewm_training.data.formats.lerobot_folder import LeRobotFolder
@@ -34,7 +35,8 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
     """Write the folder's episodes as a dataset of this project.
 
     Raises:
-        DatasetError: the folder is not a LeRobot v3 dataset, lacks a column, or an episode is bad.
+        DatasetError: the folder is not a LeRobot dataset, lacks a column, shows something else than the YAML says, or
+            an episode is bad.
         ConfigError: the YAML does not fit.
     """
     declaration = read_declaration(config, EXAMPLE)
@@ -42,11 +44,14 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
     for name in declaration.source_columns.values():
         if name not in folder.features:
             raise DatasetError(f"{source}: column '{name}' is missing; found {', '.join(folder.features)}")
-    if declaration.control_hz not in (None, folder.fps):
-        raise ConfigError(f"{config}: control_hz is {declaration.control_hz:g}, the dataset's fps is {folder.fps:g}")
+    key = "stated_hz" if declaration.stated_hz else "control_hz"
+    rate_hz = getattr(declaration, key)
+    if rate_hz not in (None, folder.fps):
+        raise ConfigError(f"{config}: {key} is {rate_hz:g}, the dataset's fps is {folder.fps:g}")
     declaration = _choose_by_name(declaration, folder)
     if PROPRIO in declaration.measured:
         refuse_radians(declaration, _readable(folder, declaration.measured[PROPRIO].column), str(source))
+    check_motion(declaration, _moved(folder, declaration), str(source))
 
     def episodes() -> Iterator[tuple[str, Callable[[], Episode]]]:
         for number, episode in folder.episodes.items():
@@ -57,7 +62,7 @@ def import_data(source: Path, out: Path, config: Path | None, skip_bad: bool) ->
         out,
         [(fingerprint(folder.files()), episodes())],
         settings,
-        declaration.spec(folder.fps),
+        declaration.spec(_control_hz(folder, declaration)),
         declaration.minimum_steps,
         skip_bad,
         len(folder.episodes),
@@ -83,15 +88,33 @@ def _readable(folder: LeRobotFolder, name: str) -> Iterator[NDArray[Any]]:
                 yield folder.columns(episode, [name])[name]
 
 
-def _read_episode(
+def _moved(folder: LeRobotFolder, declaration: ColumnDeclaration) -> Iterator[dict[str, NDArray[Any]]]:
+    """The columns but frames of the episodes that can be read and used."""
+    for episode in folder.episodes.values() if declaration.motion else ():
+        with contextlib.suppress(EpisodeError):
+            yield _numbers(folder, episode, declaration)
+
+
+def _control_hz(folder: LeRobotFolder, declaration: ColumnDeclaration) -> float:
+    return declaration.control_hz or folder.fps
+
+
+def _numbers(
     folder: LeRobotFolder, episode: ListedEpisode | EpisodeError, declaration: ColumnDeclaration
-) -> Episode:
+) -> dict[str, NDArray[Any]]:
+    """The columns but frames of an episode."""
     if isinstance(episode, EpisodeError):
         raise episode
     names = declaration.source_columns
     source = folder.columns(episode, ["timestamp", *names.values()])
-    stamps_s = source["timestamp"].astype(np.float64).reshape(-1)
-    columns = declaration.columns({"timestamp_s": stamps_s} | {name: source[names[name]] for name in names})
+    stamps_s = source["timestamp"].astype(np.float64).reshape(-1) * (folder.fps / _control_hz(folder, declaration))
+    return declaration.columns({"timestamp_s": stamps_s} | {name: source[names[name]] for name in names})
+
+
+def _read_episode(
+    folder: LeRobotFolder, episode: ListedEpisode | EpisodeError, declaration: ColumnDeclaration
+) -> Episode:
+    columns = _numbers(folder, episode, declaration)
     steps, cameras = len(columns["action"]), declaration.camera_sources
     for camera, column in camera_columns(list(cameras)).items():
         columns[column] = _collect_frames(folder, episode, cameras[camera], declaration, steps)

@@ -1,4 +1,4 @@
-"""A LeRobot v3 dataset folder opened for reading: `meta/`, tables, videos and pictures."""
+"""A LeRobot dataset folder, v3 or v2, opened for reading: `meta/`, tables, videos and pictures."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lewm_ros.observation.images import decode
 from lewm_training.data import DatasetError, EpisodeError
 from lewm_training.data.checks import refuse_lfs_pointer
+from lewm_training.data.formats import lerobot_v2
 from lewm_training.data.formats.lerobot_episodes import (
     FileNumber,
     ListedEpisode,
@@ -27,7 +28,7 @@ from lewm_training.data.formats.lerobot_episodes import (
     column_names_of,
     list_episodes,
 )
-from lewm_training.data.formats.lerobot_layout import CONVERTER, EPISODES, FRAME_TOLERANCE, INFO, VERSION
+from lewm_training.data.formats.lerobot_layout import EPISODES, FRAME_TOLERANCE, INFO, VERSION
 from lewm_training.data.formats.lerobot_tables import column_names, read_table, short, to_array, to_rows
 from lewm_training.data.formats.lerobot_video import Video
 
@@ -65,7 +66,7 @@ class LeRobotFolder:
             cameras: the columns of the frames that are read.
 
         Raises:
-            DatasetError: the folder is not a LeRobot dataset of version 3, or does not agree with itself.
+            DatasetError: the folder is not a LeRobot dataset of version 2 or 3, or does not agree with itself.
         """
         info = _read_info(path)
         features, fps = info["features"], info["fps"]
@@ -76,7 +77,10 @@ class LeRobotFolder:
             if len(filmed) > 1 and "{video_key}" not in templates["video_path"]:
                 raise DatasetError(f"{path / INFO}: video_path lacks {{video_key}}: cameras would share their videos")
         try:
-            rows = _read_episodes(path, column_names_of(filmed))
+            if info["codebase_version"] in lerobot_v2.VERSIONS:
+                rows = lerobot_v2.read_episodes(path, info, filmed)
+            else:
+                rows = _read_episodes(path, column_names_of(filmed))
             listing = list_episodes(rows, filmed, fps, info.get("total_episodes"))
         except EpisodeError as error:
             raise DatasetError(f"{path}: {error.reason.rstrip(',')}") from None
@@ -90,7 +94,7 @@ class LeRobotFolder:
 
     def files(self) -> list[Path]:
         """Those that are read, as far as they are there."""
-        wanted = [self.path / INFO, self.path / EPISODES]
+        wanted = [self.path / INFO, self.path / EPISODES, self.path / lerobot_v2.EPISODES_V2]
         for episode in self.episodes.values():
             if isinstance(episode, ListedEpisode):
                 wanted.append(self._file("data_path", episode.data))
@@ -206,14 +210,14 @@ def _read_info(path: Path) -> dict[str, Any]:
     if not isinstance(info, dict):
         raise DatasetError(f"{file}: expected a mapping, got {reprlib.repr(info)}")
     version = info.get("codebase_version")
-    if not isinstance(version, str) or not version.startswith("v3."):
-        raise DatasetError(f"{path}: LeRobot {short(version)}, expected {VERSION}; python -m {CONVERTER} converts v2.1")
+    if not isinstance(version, str) or not (version.startswith("v3.") or version in lerobot_v2.VERSIONS):
+        raise DatasetError(f"{path}: LeRobot {short(version)}, expected {VERSION} or {', '.join(lerobot_v2.VERSIONS)}")
     fps, features = info.get("fps"), info.get("features")
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0.0 < fps <= HIGHEST_FPS:
         raise DatasetError(f"{file}: fps is {reprlib.repr(fps)}, expected a number above 0")
     if not isinstance(features, dict) or not all(isinstance(feature, dict) for feature in features.values()):
         raise DatasetError(f"{file}: features is {reprlib.repr(features)}, expected a mapping of columns")
-    return info
+    return lerobot_v2.as_v3(info) if version in lerobot_v2.VERSIONS else info
 
 
 def _is_filmed(path: Path, features: Mapping[str, Mapping[str, Any]], camera: str) -> bool:

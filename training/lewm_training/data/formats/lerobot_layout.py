@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 VERSION = "v3.0"
-CONVERTER = "lerobot.scripts.convert_dataset_v21_to_v30"
-"""The module of LeRobot that makes v3.0 of v2.1."""
 
 INFO = "meta/info.json"
 STATS = "meta/stats.json"
