@@ -35,7 +35,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     made = run_cells(config, options.out, device_of(options), options.seed, options.processes, in_process)
     rows, report, figure = rows_of(made), options.out / "report.md", options.out / "report.png"
     write_text(report, markdown(rows, made))
-    plot_trends(rows, [label for label, kind in READ.items() if kind != "error"], figure)
+    distances = [label for label, kind in READ.items() if kind == "error"]
+    plot_trends(rows, [label for label in READ if label not in distances], distances, figure)
     return {"report": str(report), "figure": str(figure), "rows": rows}
 
 
