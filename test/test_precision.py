@@ -18,6 +18,7 @@ def test_bf16_on_a_cpu_only_if_it_has_it(
     has_bf16: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bf16, raising=False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     precision._cpu_has_bf16.cache_clear()
     ones = torch.ones(2, 2)
     with caplog.at_level(logging.WARNING):

@@ -32,7 +32,7 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 @functools.cache
 def _cpu_has_bf16() -> bool:
     """Whether oneDNN multiplies bf16 here."""
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return True
     LOG.warning("precision: this CPU has no fast bf16, fp32 is used instead")
     return False
