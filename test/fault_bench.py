@@ -443,6 +443,11 @@ class FaultBench(Probe):
         """How far what is commanded is ahead of the arm."""
         return float(np.abs(self.judge.target_rad - self.position_rad).max())
 
+    @property
+    def lately_rad(self) -> tuple[Array, Array]:
+        """The lowest and the highest position (7,) of each joint in the last `LATELY_S`, which may not be known yet."""
+        return np.min(self._lately_rad, axis=0), np.max(self._lately_rad, axis=0)
+
     # Machinery
 
     def enable(self, enabled: bool = True) -> Any:

@@ -193,6 +193,7 @@ def test_after_a_skipped_step_the_next_message_goes_on_where_the_arm_went(node: 
     late_ns = driven.step_ns + CONTROL_NS
     node.now_ns = output.latest_ns(late_ns) + 1
     np.testing.assert_array_equal(output.send(late_ns, step(0.01), steps(1, 0.01), PANDA.home_rad, 1.0), np.zeros(7))
+    assert not output.in_time
     assert not output.brake(late_ns, PANDA.home_rad)
     assert len(sent) == count
     node.now_ns = 0
@@ -202,6 +203,17 @@ def test_after_a_skipped_step_the_next_message_goes_on_where_the_arm_went(node: 
     moved = [driven.skip()[0] for _ in range(10)]
     np.testing.assert_allclose(moved[:2], [0.01, 0.01], atol=1e-9)
     np.testing.assert_allclose(moved[3:], 0.0, atol=1e-9)
+
+
+def test_an_arm_that_stands_still_is_sent_nowhere_beyond_the_lead(node: Recorder) -> None:
+    driven = Driven(make(node, "joint_trajectory"))
+    driven.settle(np.zeros(7))
+    # After so many steps of 0.02 rad the command is 0.2 rad ahead; with what is scheduled, 0.3. Then no more is.
+    for count, farthest_rad in ((10, 0.3), (10, 0.3)):
+        for _ in range(count):
+            driven.send(step(0.02), steps(5, 0.02))
+        end_rad = node.sent["joint_trajectory"][-1].points[-1].positions[0]
+        assert end_rad == pytest.approx(PANDA.home_rad[0] + farthest_rad, abs=1e-6)
 
 
 def test_a_curve_begins_once_the_arm_can_be_at_its_start(node: Recorder) -> None:

@@ -63,6 +63,7 @@ class CommandOutput(ABC):
         moves_joints: whether changes of joints can be carried out.
         lead_steps: control steps by which a command has to come before its own step begins.
         commanded_grip: what the gripper was told last, -1 open to +1 closed; None if it was told nothing.
+        in_time: whether the newest command could be sent in time.
 
     Raises:
         ConfigError: such actions cannot be carried out.
@@ -86,6 +87,7 @@ class CommandOutput(ABC):
         self._node, self._space, self._dry_run, self._base_frame = node, space, dry_run, base_frame
         self._filter: SafetyFilter | None = None
         self._clock_jumped = False
+        self.in_time = True
         self.commanded_grip: float | None = None
         self._grips: deque[tuple[int, float]] = deque()
         self._channels = ArmChannels.of(space)
@@ -170,7 +172,7 @@ class CommandOutput(ABC):
             step_ns: when the step begins. Steps follow one another; they are sent at most `lead_steps` + 2 steps before
                 it, until `latest_ns`, and skipped after that.
             action: (dim,).
-            ahead: (n, dim), scheduled after it; where the interface can, they are sent along.
+            ahead: (n, dim), scheduled after it; where the interface can, they are sent along, unless the arm lags.
             measured_rad: joint positions (J,).
             scale: of the speed, 0 to 1.
 
@@ -179,9 +181,12 @@ class CommandOutput(ABC):
         """
         before = self._filter.position_rad
         wanted = self._after(self._target, scale * action[np.newaxis])[-1]
-        self._filter.filter(wanted, self._measured(measured_rad), scale)
+        filtered = self._filter.filter(wanted, self._measured(measured_rad), scale)
+        if "lead" in filtered.interventions:
+            ahead = ahead[:0]  # they would lead on without regard to where the arm is
         aim = self._filter.aim_rad
         self._target = np.clip(wanted, aim - MAX_LAG, aim + MAX_LAG)
+        self.in_time = True
         self._publish(step_ns, before, self._after(self._target, scale * ahead), scale)
         grip = np.nan if self._channels.gripper is None else action[self._channels.gripper]
         if np.isfinite(grip):
@@ -324,7 +329,8 @@ class JointTrajectoryOutput(JointOutput):
             self._clock_jumped, self._end_ns = False, 0
 
     def send(self, step_ns: int, action: Array, ahead: Array, measured_rad: Array, scale: float) -> Array:
-        if self._is_late(step_ns) or self._ends_before():
+        self.in_time = not self._is_late(step_ns)
+        if not self.in_time or self._ends_before():
             return self.skip(step_ns)
         if not self._settles(step_ns):
             return super().send(step_ns, action, ahead, measured_rad, scale)
@@ -384,6 +390,7 @@ class JointTrajectoryOutput(JointOutput):
         if self._is_late(step_ns):  # since all this takes a while, and others may have kept the processor meanwhile
             self._curve.take_back()
             self._target = self._filter.aim_rad
+            self.in_time = False
             return
         self._end_ns = first_ns + (len(points) - 1) * self._control_ns
         self._send(message)

@@ -90,7 +90,8 @@ class Motion:
             action, *ahead = self._timeline.read(step_ns, 1 + self._lookahead_steps)
             ahead = np.reshape(ahead, (-1, len(action)))
             self._record(step_ns, self._output.send(step_ns, action, ahead, measured_rad, self.scale))
-        return step_ns
+            self._missed_cycles += not self._output.in_time
+        return step_ns if self._output.in_time else None
 
     def brake(self, now_ns: int, measured_rad: Array | None) -> bool:
         """Send the step of the stop that is due; returns whether the arm has been told to stand still."""
