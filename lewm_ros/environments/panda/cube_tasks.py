@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +25,6 @@ TIP_HEIGHT_M = 0.025
 RETREAT_M = 0.12
 """How far above `TIP_HEIGHT_M` the hand is in a goal state, so that the scene camera sees the cube below it."""
 
-PUSH_OPENING_M = 0.009
-"""Opening per finger while pushing: the fingers are as wide as a face then, so that the cube does not turn."""
-
-PUSH_DISTANCE_M = CUBE_HALF_M + 0.012
-"""From the cube's centre to the end effector that pushes on a face: half a cube and half a finger."""
-
 REST_M_S = 0.02
 """Slower than that the cube is at rest."""
 
@@ -40,7 +35,7 @@ GRASPED_M = 0.01
 """Off the table."""
 
 PUSH_YAW_RAD = 0.4
-"""Middle of the hand's turns while pushing; it keeps joint 7 away from its limits for every direction."""
+"""Middle of the hand's turns while pushing; it keeps joint 7 away from its limits for every heading."""
 
 
 def hand_down(yaw_rad: float) -> Array:
@@ -65,7 +60,7 @@ def wrap(angle_rad: float, period_rad: float) -> float:
 
 
 @dataclass(frozen=True)
-class CubeTask:
+class CubeTask(ABC):
     """What push and pick_place share; the distance is the cube's to its place, in all three axes."""
 
     name: str
@@ -94,6 +89,27 @@ class CubeTask:
         strictly = placed and self.distance_m(arm, problem) <= STRICT_M and turned <= STRICT_RAD
         return {"strictly": strictly, "placed": placed}
 
+    def sample(self, arm: SimArm, rng: np.random.Generator) -> PandaProblem:
+        """The cube at least `minimum_distance_m` from its goal, the hand above the table."""
+        start, goal = self._sample_places(rng)
+        hand_yaw_rad, cube_yaw_rad = self._goal_turns(goal - start, rng)
+        hand = np.array([*goal, TIP_HEIGHT_M + RETREAT_M])
+        return PandaProblem(
+            start_rad=_sample_hand(arm, rng),
+            goal_rad=arm.solve_pose(hand, hand_down(hand_yaw_rad), PANDA.home_rad),
+            goal_position_m=hand,
+            cube_start_pose=cube_on_table(start, _sample_yaw(rng)),
+            cube_goal_pose=cube_on_table(goal, cube_yaw_rad),
+        )
+
+    def show_goal(self, arm: SimArm, problem: PandaProblem) -> None:
+        """The cube at its goal, the open hand above it."""
+        arm.reset(problem.goal_rad, GRIPPER_OPEN_M, problem.cube_goal_pose)
+
+    @abstractmethod
+    def _goal_turns(self, way_m: Array, rng: np.random.Generator) -> tuple[float, float]:
+        """Turns (rad) of hand and cube in the goal state, for the cube's way (2,)."""
+
     def _sample_places(self, rng: np.random.Generator) -> tuple[Array, Array]:
         """Start and goal (2,) of the cube, at least `minimum_distance_m` apart."""
         while True:
@@ -104,27 +120,13 @@ class CubeTask:
 
 @dataclass(frozen=True)
 class Push(CubeTask):
-    """Slide the cube to where it is in the goal image; there the hand has gone up from behind it."""
+    """Slide the cube to where it is in the goal image; there the open hand has gone up from it."""
 
     name: str = "push"
 
-    def sample(self, arm: SimArm, rng: np.random.Generator) -> PandaProblem:
-        """The cube at least `minimum_distance_m` from its goal, the hand above the table."""
-        start, goal = self._sample_places(rng)
-        direction = (goal - start) / np.linalg.norm(goal - start)
-        heading = math.atan2(direction[1], direction[0])
-        hand = np.array([*(goal - PUSH_DISTANCE_M * direction), TIP_HEIGHT_M + RETREAT_M])
-        return PandaProblem(
-            start_rad=_sample_hand(arm, rng),
-            goal_rad=arm.solve_pose(hand, hand_down(push_yaw(heading)), PANDA.home_rad),
-            goal_position_m=hand,
-            cube_start_pose=cube_on_table(start, _sample_yaw(rng)),
-            cube_goal_pose=cube_on_table(goal, wrap(heading, math.pi / 2.0)),
-        )
-
-    def show_goal(self, arm: SimArm, problem: PandaProblem) -> None:
-        """The cube at its goal, the hand behind and above it."""
-        arm.reset(problem.goal_rad, PUSH_OPENING_M, problem.cube_goal_pose)
+    def _goal_turns(self, way_m: Array, rng: np.random.Generator) -> tuple[float, float]:
+        heading_rad = math.atan2(way_m[1], way_m[0])
+        return push_yaw(heading_rad), wrap(heading_rad, math.pi / 2.0)
 
 
 @dataclass(frozen=True)
@@ -146,27 +148,14 @@ class PickPlace(CubeTask):
             "near": lifted and bool(aside_m <= self.success_m),
         } | self._placed(arm, problem, there)
 
-    def sample(self, arm: SimArm, rng: np.random.Generator) -> PandaProblem:
-        """The cube at least `minimum_distance_m` from its goal, the hand above the table."""
-        start, goal = self._sample_places(rng)
-        yaw = _sample_yaw(rng)
-        hand = np.array([*goal, TIP_HEIGHT_M + RETREAT_M])
-        return PandaProblem(
-            start_rad=_sample_hand(arm, rng),
-            goal_rad=arm.solve_pose(hand, hand_down(yaw), PANDA.home_rad),
-            goal_position_m=hand,
-            cube_start_pose=cube_on_table(start, _sample_yaw(rng)),
-            cube_goal_pose=cube_on_table(goal, yaw),
-        )
-
-    def show_goal(self, arm: SimArm, problem: PandaProblem) -> None:
-        """The cube at its goal, the open hand above it."""
-        arm.reset(problem.goal_rad, GRIPPER_OPEN_M, problem.cube_goal_pose)
+    def _goal_turns(self, way_m: Array, rng: np.random.Generator) -> tuple[float, float]:
+        yaw_rad = _sample_yaw(rng)
+        return yaw_rad, yaw_rad
 
 
 def push_yaw(heading_rad: float, near_rad: float = PUSH_YAW_RAD) -> float:
-    """Turn of the hand that pushes along `heading_rad`; of the two that do, the one nearest to `near_rad`."""
-    return near_rad + wrap(heading_rad - near_rad, math.pi)
+    """Turn of the hand whose fingers are apart along `heading_rad`; of the two, the one nearest to `near_rad`."""
+    return near_rad + wrap(heading_rad + math.pi / 2.0 - near_rad, math.pi)
 
 
 def _sample_hand(arm: SimArm, rng: np.random.Generator) -> Array:

@@ -11,11 +11,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from lewm_ros.environments.panda.actions import gripper_command
-from lewm_ros.environments.panda.arm import SimArm
+from lewm_ros.environments.panda.arm import CUBE_HALF_M, GRIPPER_OPEN_M, SimArm
 from lewm_ros.environments.panda.cube_tasks import (
-    PUSH_DISTANCE_M,
-    PUSH_OPENING_M,
     PUSH_YAW_RAD,
     TIP_HEIGHT_M,
     hand_down,
@@ -34,6 +31,10 @@ TURN_HEIGHT_M, TURN_FREE_RAD = 0.12, 0.15
 """The hand comes down inside a cone that stands on its target, with so much height for every metre that it is aside by
 more than the tip, and for every radian that it is still to turn by more than what does no harm."""
 
+CARRY_SLOPE = 1.0
+"""Of the cone for a held cube, which has nothing to clear: who errs by some cm beside the place then still sets it down
+within them, not in the air."""
+
 CLIMB_M = 0.03
 """So far below the cone it goes straight up, and the nearer to it the more sideways."""
 
@@ -41,6 +42,11 @@ TURNING_M = np.array([0.14, 0.08])
 """It begins to turn when it is so near, and turns at full speed so near: from afar the cube's turn is hardly seen."""
 
 OPEN, CLOSED = -1.0, 1.0
+PUSHED_M, LEFT_M = 0.01, 0.025
+"""A push ends when the cube is so near its place, and begins again when it is found further from it."""
+CAGED_M = 0.02
+"""So far aside of the middle of the hand, the cube is still between the fingers."""
+
 NOISE_MEMORY = 0.85
 NOISE_TURNS = 0.05
 """Noise comes in gusts, so that what follows one is the expert's own way back: chance per control step that one begins,
@@ -105,23 +111,26 @@ class Expert(ABC):
 
 
 class PushExpert(Expert):
-    """Goes behind the cube, as seen from the goal, and slides it there; goes round again if it slipped aside."""
+    """Comes down over the cube with the fingers apart along the way, and slides it with the finger behind it.
+
+    The finger ahead keeps it from running away. If it slips out at the side, the hand comes down over it again.
+    """
 
     yaw_rad = PUSH_YAW_RAD
 
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:
-        cube, tip, gripper = arm.cube_pose[:2], arm.tcp_position_m, gripper_command(PUSH_OPENING_M)
+        cube, tip, turned = arm.cube_pose[:2], arm.tcp_position_m, hand_yaw(arm.tcp_quaternion)
         way = self.goal_m[:2] - cube
-        if np.linalg.norm(way) < 0.01:
-            return *_approach(tip, self.yaw_rad, self.problem.goal_position_m, self.yaw_rad), gripper
+        low = tip[2] < 2.0 * TIP_HEIGHT_M
+        if np.linalg.norm(way) < (PUSHED_M if low else LEFT_M):
+            return *_approach(tip, turned, self.problem.goal_position_m, turned), OPEN
         direction = way / np.linalg.norm(way)
         self.yaw_rad = push_yaw(math.atan2(direction[1], direction[0]), near_rad=self.yaw_rad)
-        behind = (cube - tip[:2]) @ direction
-        aside = abs((cube - tip[:2]) @ np.array([-direction[1], direction[0]]))
-        if tip[2] < 2.0 * TIP_HEIGHT_M and behind > 0.8 * PUSH_DISTANCE_M and aside < 0.02:
-            return np.array([*(self.goal_m[:2] - PUSH_DISTANCE_M * direction), TIP_HEIGHT_M]), self.yaw_rad, gripper
-        start = np.array([*(cube - 2.0 * PUSH_DISTANCE_M * direction), TIP_HEIGHT_M])
-        return *self.approach(arm, start, self.yaw_rad), gripper
+        along, aside = (cube - tip[:2]) @ direction, (cube - tip[:2]) @ np.array([-direction[1], direction[0]])
+        if low and abs(along) < GRIPPER_OPEN_M and abs(aside) < CAGED_M:
+            ahead = (GRIPPER_OPEN_M - CUBE_HALF_M) * direction
+            return np.array([*(self.goal_m[:2] + ahead), TIP_HEIGHT_M]), self.yaw_rad, OPEN
+        return *self.approach(arm, np.array([*cube, TIP_HEIGHT_M]), self.yaw_rad), OPEN
 
 
 class PickPlaceExpert(Expert):
@@ -139,7 +148,9 @@ class PickPlaceExpert(Expert):
             return tip, turned, OPEN
         if around and closed:
             place = np.array([*(self.goal_m[:2] + tip[:2] - cube[:2]), TIP_HEIGHT_M])
-            return *_approach(tip, turned, place, _nearest_turn(self.problem.cube_goal_pose, turned)), CLOSED
+            return *_approach(
+                tip, turned, place, _nearest_turn(self.problem.cube_goal_pose, turned), CARRY_SLOPE
+            ), CLOSED
         yaw = _nearest_turn(cube, turned)
         return (grasp, yaw, CLOSED) if around else (*self.approach(arm, grasp, yaw), OPEN)
 
@@ -154,7 +165,9 @@ def _nearest_turn(cube_pose: Array, hand_rad: float) -> float:
     return hand_rad + wrap(yaw_of(cube_pose) - hand_rad, math.pi / 2.0)
 
 
-def _approach(tip: Array, hand_rad: float, target: Array, yaw_rad: float) -> tuple[Array, float]:
+def _approach(
+    tip: Array, hand_rad: float, target: Array, yaw_rad: float, slope: float = CONE_SLOPE
+) -> tuple[Array, float]:
     """The next waypoint (3,) and turn on the way from `tip`, turned by `hand_rad`, to `target` and `yaw_rad`.
 
     Both change smoothly with where the hand is, so that who learns from it by a glance that is a little wrong is only a
@@ -162,7 +175,7 @@ def _approach(tip: Array, hand_rad: float, target: Array, yaw_rad: float) -> tup
     """
     aside = float(np.linalg.norm(target[:2] - tip[:2]))
     turn = wrap(yaw_rad - hand_rad, 2.0 * math.pi)
-    too_far = max(0.0, aside - CONE_TIP_M) * CONE_SLOPE + max(0.0, abs(turn) - TURN_FREE_RAD) * TURN_HEIGHT_M
+    too_far = max(0.0, aside - CONE_TIP_M) * slope + max(0.0, abs(turn) - TURN_FREE_RAD) * TURN_HEIGHT_M
     height = target[2] + min(TRAVEL_M, too_far)
     sideways = np.clip(1.0 - (height - tip[2]) / CLIMB_M, 0.0, 1.0)
     turning = np.interp(aside, TURNING_M[::-1], [1.0, 0.0])
