@@ -64,6 +64,14 @@ def test_a_schedule_ends_what_was_scheduled_after_it():
     np.testing.assert_allclose(made.read(0, 3), [STEPS[0], [0.3, 3.0, 0.0], [0.0, 0.0, 0.0]])
 
 
+def test_a_schedule_may_come_into_force_in_the_midst_of_a_step():
+    made = timeline()
+    made.schedule(0, np.array([[0.3, 3.0, 0.0]] * 2), from_ns=round(0.4 * DT))
+    # 0.4 of the first step stay, the gripper in the middle of it is the new one's.
+    np.testing.assert_allclose(made.read(0, 3)[:, 0], [0.4 * 0.1 + 0.6 * 0.3, 0.3, 0.0])
+    np.testing.assert_allclose(made.read(0, 2)[:, 2], [0.0, 0.0])
+
+
 @pytest.mark.parametrize("time_ns", [DT, 2 * DT, 100 * DT])
 def test_what_is_forgotten_does_not_change_what_comes_after(time_ns: int):
     made = timeline()

@@ -101,16 +101,19 @@ def test_a_part_of_a_block_can_be_committed() -> None:
     loop.observe(0, torch.zeros(1, 7))
     loop.timeline.schedule(0, np.full((10, 7), 0.02))
     decision = loop.decide(0, torch.full((1, 7), -3.0), free_ns=round(1.5 * DT_NS))
-    np.testing.assert_allclose(decision.actions[:2], 0.02, atol=1e-7)  # the second step has begun at 1.5
+    np.testing.assert_allclose(decision.actions[:2], 0.02, atol=1e-7)  # half of the second step is over at 1.5
     assert (decision.actions[2:] < 0.0).all()
 
 
-def test_a_plan_that_comes_late_leaves_what_has_begun() -> None:
+@pytest.mark.parametrize(("begun", "left"), [(2.5, 0.0), (2.2, 0.8)])
+def test_a_plan_that_comes_late_leaves_what_has_begun(begun: float, left: float) -> None:
+    """Of a step of which less than half is over, the rest is the new plan's."""
     loop = planner()
     loop.observe(0, torch.zeros(1, 7))
     decision = loop.decide(0, torch.ones(1, 7), free_ns=DT_NS)
-    loop.adopt(decision, free_ns=round(2.5 * DT_NS))
-    np.testing.assert_array_equal(loop.timeline.read(0, 3), np.zeros((3, 7)))
+    loop.adopt(decision, free_ns=round(begun * DT_NS))
+    np.testing.assert_array_equal(loop.timeline.read(0, 2), np.zeros((2, 7)))
+    np.testing.assert_allclose(loop.timeline.read(2 * DT_NS, 1)[0], left * decision.actions[2])
     np.testing.assert_allclose(loop.timeline.read(3 * DT_NS, 2), decision.actions[3:5])
 
 

@@ -65,11 +65,14 @@ class ActionTimeline:
 
     def record(self, start_ns: int, actions: Array) -> None:
         """These (n, dim) were executed from `start_ns` on; what is scheduled after them stays."""
-        self._write(start_ns, actions, keep_later=True)
+        self._write(start_ns, actions, start_ns, keep_later=True)
 
-    def schedule(self, start_ns: int, actions: Array) -> None:
-        """These (n, dim) take the place of all that was to be done from `start_ns` on."""
-        self._write(start_ns, actions, keep_later=False)
+    def schedule(self, start_ns: int, actions: Array, from_ns: int | None = None) -> None:
+        """These (n, dim), which begin at `start_ns`, take the place of all that was to be done from `from_ns` on.
+
+        That is not before `start_ns`, which it is by default; of a step that has begun by then, the rest is taken over.
+        """
+        self._write(start_ns, actions, start_ns if from_ns is None else from_ns, keep_later=False)
 
     def forget_before(self, time_ns: int) -> None:
         """Drop the steps that ended before a time, but for the newest one."""
@@ -78,13 +81,13 @@ class ActionTimeline:
             first = min(int(np.searchsorted(ends, time_ns)), max(len(starts) - 1, 0))
             self._steps = starts[first:], ends[first:], actions[first:]
 
-    def _write(self, start_ns: int, actions: Array, keep_later: bool) -> None:
+    def _write(self, start_ns: int, actions: Array, from_ns: int, keep_later: bool) -> None:
         begins = start_ns + self.control_ns * np.arange(len(actions))
         end_ns = start_ns + self.control_ns * len(actions)
         with self._lock:
-            before = _cut(self._steps, None, start_ns)
+            before = _cut(self._steps, None, from_ns)
             after = _cut(self._steps, end_ns, None) if keep_later else _none(self.space.dim)
-            written = begins, begins + self.control_ns, np.asarray(actions, np.float64)
+            written = _cut((begins, begins + self.control_ns, np.asarray(actions, np.float64)), from_ns, None)
             self._steps = tuple(map(np.concatenate, zip(before, written, after, strict=True)))
 
 

@@ -284,10 +284,15 @@ class RecedingHorizonPlanner:
         return self._search.follow(self._decided.states, self._decided.past_actions, blocks).cpu().numpy()
 
     def adopt(self, decision: Decision, free_ns: int | None = None) -> None:
-        """Schedule a decision from `free_ns` on, or from its own if that is later; what begins before stays."""
+        """Schedule a decision from `free_ns` on, or from its own if that is later; what was scheduled before stays."""
         free_ns = decision.free_ns if free_ns is None else max(decision.free_ns, free_ns)
-        first = self._steps_until(decision.start_ns, free_ns)
-        self.timeline.schedule(decision.start_ns + first * self.control_ns, decision.actions[first:])
+        first = self.committed_steps(decision.start_ns, free_ns)
+        begin_ns = decision.start_ns + first * self.control_ns
+        self.timeline.schedule(begin_ns, decision.actions[first:], from_ns=max(begin_ns, free_ns))
+
+    def committed_steps(self, stamp_ns: int, free_ns: int) -> int:
+        """How many control steps from a frame on are committed until a time: those of which half is, or more."""
+        return max(0, (free_ns - stamp_ns + self.control_ns // 2) // self.control_ns)
 
     def _problem(
         self, stamp_ns: int, goal: Tensor, positions: Array | None, free_ns: int
@@ -299,7 +304,7 @@ class RecedingHorizonPlanner:
         if not bool(torch.isfinite(goal).all()):
             raise ValueError("goal embedding: not finite; check the goal image")
         history = self._history_of(stamp_ns)
-        free = torch.arange(self._steps, device=self.device) >= self._steps_until(stamp_ns, free_ns)
+        free = torch.arange(self._steps, device=self.device) >= self.committed_steps(stamp_ns, free_ns)
         return history, PlanningProblem(
             z=history.states,
             past_actions=history.past_actions,
@@ -314,10 +319,6 @@ class RecedingHorizonPlanner:
         if stamp_ns not in self._states:
             raise ValueError(f"frame {stamp_ns}: it was not observed")
         return self._states[stamp_ns]
-
-    def _steps_until(self, start_ns: int, time_ns: int) -> int:
-        """How many control steps from a time on begin before another."""
-        return max(0, -(-(time_ns - start_ns) // self.control_ns))
 
     def _frame_near(self, time_ns: int) -> int | None:
         """The stamp of the observed frame within half a control step of a time."""

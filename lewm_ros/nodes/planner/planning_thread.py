@@ -256,7 +256,7 @@ class PlanningThread:
     def _free_ns(self, loop: ControlLoop, stamp_ns: int) -> int | None:
         """From when on a plan that is begun now can be in force; None if that is too late for it to be of use."""
         free_ns = loop.first_free_ns(self._now_ns() + self.expected_ns())
-        committed_steps = -(-(free_ns - stamp_ns) // self._control_ns)
+        committed_steps = self._planner.committed_steps(stamp_ns, free_ns)
         if committed_steps < self._planned_steps and committed_steps <= self._max_committed_steps:
             self._committed_steps.append(committed_steps)
             return free_ns
@@ -285,7 +285,7 @@ class PlanningThread:
             self._not_found += 1
             return
         self._planned_s = time.monotonic()
-        first = -(-(in_force_ns - decision.start_ns) // self._control_ns)
+        first = self._planner.committed_steps(decision.start_ns, in_force_ns)
         begin_ns = decision.start_ns + first * self._control_ns
         before = self.timeline.read(loop.next_ns, max(0, round((begin_ns - loop.next_ns) / self._control_ns)))
         self._output.publish_plan(Header(stamp=ns_to_stamp(begin_ns)), before, decision.actions[first:])
