@@ -31,10 +31,6 @@ TURN_HEIGHT_M, TURN_FREE_RAD = 0.12, 0.15
 """The hand comes down inside a cone that stands on its target, with so much height for every metre that it is aside by
 more than the tip, and for every radian that it is still to turn by more than what does no harm."""
 
-CARRY_SLOPE = 1.0
-"""Of the cone for a held cube, which has nothing to clear: who errs by some cm beside the place then still sets it down
-within them, not in the air."""
-
 CLIMB_M = 0.03
 """So far below the cone it goes straight up, and the nearer to it the more sideways."""
 
@@ -148,9 +144,7 @@ class PickPlaceExpert(Expert):
             return tip, turned, OPEN
         if around and closed:
             place = np.array([*(self.goal_m[:2] + tip[:2] - cube[:2]), TIP_HEIGHT_M])
-            return *_approach(
-                tip, turned, place, _nearest_turn(self.problem.cube_goal_pose, turned), CARRY_SLOPE
-            ), CLOSED
+            return *_approach(tip, turned, place, _nearest_turn(self.problem.cube_goal_pose, turned)), CLOSED
         yaw = _nearest_turn(cube, turned)
         return (grasp, yaw, CLOSED) if around else (*self.approach(arm, grasp, yaw), OPEN)
 
@@ -165,9 +159,7 @@ def _nearest_turn(cube_pose: Array, hand_rad: float) -> float:
     return hand_rad + wrap(yaw_of(cube_pose) - hand_rad, math.pi / 2.0)
 
 
-def _approach(
-    tip: Array, hand_rad: float, target: Array, yaw_rad: float, slope: float = CONE_SLOPE
-) -> tuple[Array, float]:
+def _approach(tip: Array, hand_rad: float, target: Array, yaw_rad: float) -> tuple[Array, float]:
     """The next waypoint (3,) and turn on the way from `tip`, turned by `hand_rad`, to `target` and `yaw_rad`.
 
     Both change smoothly with where the hand is, so that who learns from it by a glance that is a little wrong is only a
@@ -175,7 +167,7 @@ def _approach(
     """
     aside = float(np.linalg.norm(target[:2] - tip[:2]))
     turn = wrap(yaw_rad - hand_rad, 2.0 * math.pi)
-    too_far = max(0.0, aside - CONE_TIP_M) * slope + max(0.0, abs(turn) - TURN_FREE_RAD) * TURN_HEIGHT_M
+    too_far = max(0.0, aside - CONE_TIP_M) * CONE_SLOPE + max(0.0, abs(turn) - TURN_FREE_RAD) * TURN_HEIGHT_M
     height = target[2] + min(TRAVEL_M, too_far)
     sideways = np.clip(1.0 - (height - tip[2]) / CLIMB_M, 0.0, 1.0)
     turning = np.interp(aside, TURNING_M[::-1], [1.0, 0.0])
