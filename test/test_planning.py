@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lewm_ros.planning import PlannerConfig, RecedingHorizonPlanner
 from lewm_ros.planning.costs import latent_displacement
+from lewm_ros.planning.homing import WayBack
 from lewm_ros.planning.planner import FOUND, NOT_FINITE, OUT_OF_TIME, Decision
 from lewm_ros.planning.surprise import SurpriseWatch
 from lewm_ros.robot.arm_actions import joint_delta
@@ -321,6 +322,18 @@ def test_who_got_lost_near_the_goal_goes_back_to_where_it_was_nearest_and_stays(
     assert back.status == FOUND
     np.testing.assert_allclose(decide(5, 0.6, 0.2).actions, 0.0, atol=1e-6)  # it stays, also where it could home in
     assert decide(6, 1.7, 0.2, torch.full((1, 7), 5.0)).iterations == 8  # another goal is searched for
+
+
+@pytest.mark.parametrize(("costs", "back"), [([0.1, 0.31, 0.32, 0.33], True), ([0.1, 0.31, 0.29, 0.33], False)])
+def test_who_still_homes_in_is_lost_where_it_costs_three_times_the_least(costs: list[float], back: bool) -> None:
+    """Lost is who sees it so for 0.1 s, and so on two more frames; once less, and the time begins anew."""
+    way_back, goal = WayBack(lost_s=0.1), torch.zeros(1, 7)
+    for number, cost in enumerate(costs):
+        assert way_back.place is None
+        way_back.saw(number * DT_NS, goal, cost, np.full(7, float(number)), homing=True)
+    assert (way_back.place is not None) == back
+    if back:
+        np.testing.assert_array_equal(way_back.place, 0.0)
 
 
 def test_plans_stay_where_the_training_data_was() -> None:

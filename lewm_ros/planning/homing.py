@@ -25,6 +25,10 @@ from lewm_ros.observation.stamps import NS_PER_S
 Array = NDArray[np.float64]
 
 
+LOST_FACTOR = 3.0
+"""So many times the least cost are more than noise: homing leads away from the goal."""
+
+
 @dataclass(frozen=True)
 class HomingSettings:
     """When the planner homes in instead of searching, and how fast."""
@@ -68,7 +72,7 @@ class WayBack:
     """Remembers where the robot was nearest to the goal, and says when it is to go back there.
 
     Args:
-        lost_s: so long after homing has ended, since its cost rose; 0: never.
+        lost_s: so long after the cost rose to LOST_FACTOR times the least, or homing ended; 0: never.
     """
 
     def __init__(self, lost_s: float) -> None:
@@ -92,14 +96,14 @@ class WayBack:
             self.forget()
         if self.place is not None or not self._lost_ns:
             return
-        if homing:
+        if homing and (self._nearest is None or cost < self._nearest.cost):
+            self._nearest = Place(cost, positions.copy())
+        if self._nearest is None or (homing and cost <= LOST_FACTOR * self._nearest.cost):
             self._lost_since_ns = None
-            if self._nearest is None or cost < self._nearest.cost:
-                self._nearest = Place(cost, positions.copy())
-        elif self._nearest is not None:
-            since_ns = self._lost_since_ns = stamp_ns if self._lost_since_ns is None else self._lost_since_ns
-            if stamp_ns - since_ns >= self._lost_ns:
-                self.place = self._nearest.positions
+            return
+        self._lost_since_ns = stamp_ns if self._lost_since_ns is None else self._lost_since_ns
+        if stamp_ns - self._lost_since_ns >= self._lost_ns:
+            self.place = self._nearest.positions
 
 
 def home_in(known: Map, z: Tensor, goal: Tensor, scheduled: Tensor, free: Tensor, rate: float) -> Tensor:

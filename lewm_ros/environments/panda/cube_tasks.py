@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +33,8 @@ STRICT_M, STRICT_RAD = 0.03, math.radians(15.0)
 GRASPED_M = 0.01
 """Off the table."""
 
-PUSH_YAW_RAD = 0.4
-"""Middle of the hand's turns while pushing; it keeps joint 7 away from its limits for every heading."""
+SLID_M = CUBE_HALF_M
+"""Higher than that off the table, a cube was carried and not slid."""
 
 
 def hand_down(yaw_rad: float) -> Array:
@@ -60,7 +59,7 @@ def wrap(angle_rad: float, period_rad: float) -> float:
 
 
 @dataclass(frozen=True)
-class CubeTask(ABC):
+class CubeTask:
     """What push and pick_place share; the distance is the cube's to its place, in all three axes."""
 
     name: str
@@ -92,23 +91,25 @@ class CubeTask(ABC):
     def sample(self, arm: SimArm, rng: np.random.Generator) -> PandaProblem:
         """The cube at least `minimum_distance_m` from its goal, the hand above the table."""
         start, goal = self._sample_places(rng)
-        hand_yaw_rad, cube_yaw_rad = self._goal_turns(goal - start, rng)
+        turned_rad = self._sample_goal_yaw(rng)
+        start_rad, start_yaw_rad = _sample_hand(arm, rng), _sample_yaw(rng)
+        goal_yaw_rad = start_yaw_rad if turned_rad is None else turned_rad
         hand = np.array([*goal, TIP_HEIGHT_M + RETREAT_M])
         return PandaProblem(
-            start_rad=_sample_hand(arm, rng),
-            goal_rad=arm.solve_pose(hand, hand_down(hand_yaw_rad), PANDA.home_rad),
+            start_rad=start_rad,
+            goal_rad=arm.solve_pose(hand, hand_down(goal_yaw_rad), PANDA.home_rad),
             goal_position_m=hand,
-            cube_start_pose=cube_on_table(start, _sample_yaw(rng)),
-            cube_goal_pose=cube_on_table(goal, cube_yaw_rad),
+            cube_start_pose=cube_on_table(start, start_yaw_rad),
+            cube_goal_pose=cube_on_table(goal, goal_yaw_rad),
         )
 
     def show_goal(self, arm: SimArm, problem: PandaProblem) -> None:
         """The cube at its goal, the open hand above it."""
         arm.reset(problem.goal_rad, GRIPPER_OPEN_M, problem.cube_goal_pose)
 
-    @abstractmethod
-    def _goal_turns(self, way_m: Array, rng: np.random.Generator) -> tuple[float, float]:
-        """Turns (rad) of hand and cube in the goal state, for the cube's way (2,)."""
+    def _sample_goal_yaw(self, rng: np.random.Generator) -> float | None:
+        """Turn (rad) of the cube, and of the hand above it, in the goal state; None: as at the start."""
+        return None
 
     def _sample_places(self, rng: np.random.Generator) -> tuple[Array, Array]:
         """Start and goal (2,) of the cube, at least `minimum_distance_m` apart."""
@@ -120,13 +121,15 @@ class CubeTask(ABC):
 
 @dataclass(frozen=True)
 class Push(CubeTask):
-    """Slide the cube to where it is in the goal image; there the open hand has gone up from it."""
+    """Slide the cube along the table to where it is in the goal image; there the open hand has gone up from it."""
 
     name: str = "push"
 
-    def _goal_turns(self, way_m: Array, rng: np.random.Generator) -> tuple[float, float]:
-        heading_rad = math.atan2(way_m[1], way_m[0])
-        return push_yaw(heading_rad), wrap(heading_rad, math.pi / 2.0)
+    def stages(self, arm: SimArm, problem: PandaProblem, way: CubeWay) -> dict[str, bool]:
+        """As of every cube; placed only if it was slid there and not carried."""
+        stages = super().stages(arm, problem, way)
+        slid = way.highest_m < SLID_M
+        return stages | {"strictly": stages["strictly"] and slid, "placed": stages["placed"] and slid}
 
 
 @dataclass(frozen=True)
@@ -148,14 +151,8 @@ class PickPlace(CubeTask):
             "near": lifted and bool(aside_m <= self.success_m),
         } | self._placed(arm, problem, there)
 
-    def _goal_turns(self, way_m: Array, rng: np.random.Generator) -> tuple[float, float]:
-        yaw_rad = _sample_yaw(rng)
-        return yaw_rad, yaw_rad
-
-
-def push_yaw(heading_rad: float, near_rad: float = PUSH_YAW_RAD) -> float:
-    """Turn of the hand whose fingers are apart along `heading_rad`; of the two, the one nearest to `near_rad`."""
-    return near_rad + wrap(heading_rad + math.pi / 2.0 - near_rad, math.pi)
+    def _sample_goal_yaw(self, rng: np.random.Generator) -> float | None:
+        return _sample_yaw(rng)
 
 
 def _sample_hand(arm: SimArm, rng: np.random.Generator) -> Array:

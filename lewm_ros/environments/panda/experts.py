@@ -11,12 +11,10 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from lewm_ros.environments.panda.arm import CUBE_HALF_M, GRIPPER_OPEN_M, SimArm
+from lewm_ros.environments.panda.arm import SimArm
 from lewm_ros.environments.panda.cube_tasks import (
-    PUSH_YAW_RAD,
     TIP_HEIGHT_M,
     hand_down,
-    push_yaw,
     wrap,
     yaw_of,
 )
@@ -38,11 +36,6 @@ TURNING_M = np.array([0.14, 0.08])
 """It begins to turn when it is so near, and turns at full speed so near: from afar the cube's turn is hardly seen."""
 
 OPEN, CLOSED = -1.0, 1.0
-PUSHED_M, LEFT_M = 0.01, 0.025
-"""A push ends when the cube is so near its place, and begins again when it is found further from it."""
-CAGED_M = 0.02
-"""So far aside of the middle of the hand, the cube is still between the fingers."""
-
 NOISE_MEMORY = 0.85
 NOISE_TURNS = 0.05
 """Noise comes in gusts, so that what follows one is the expert's own way back: chance per control step that one begins,
@@ -106,29 +99,6 @@ class Expert(ABC):
         return _approach(tip, hand_yaw(arm.tcp_quaternion), target, yaw_rad)
 
 
-class PushExpert(Expert):
-    """Comes down over the cube with the fingers apart along the way, and slides it with the finger behind it.
-
-    The finger ahead keeps it from running away. If it slips out at the side, the hand comes down over it again.
-    """
-
-    yaw_rad = PUSH_YAW_RAD
-
-    def intend(self, arm: SimArm) -> tuple[Array, float, float]:
-        cube, tip, turned = arm.cube_pose[:2], arm.tcp_position_m, hand_yaw(arm.tcp_quaternion)
-        way = self.goal_m[:2] - cube
-        low = tip[2] < 2.0 * TIP_HEIGHT_M
-        if np.linalg.norm(way) < (PUSHED_M if low else LEFT_M):
-            return *_approach(tip, turned, self.problem.goal_position_m, turned), OPEN
-        direction = way / np.linalg.norm(way)
-        self.yaw_rad = push_yaw(math.atan2(direction[1], direction[0]), near_rad=self.yaw_rad)
-        along, aside = (cube - tip[:2]) @ direction, (cube - tip[:2]) @ np.array([-direction[1], direction[0]])
-        if low and abs(along) < GRIPPER_OPEN_M and abs(aside) < CAGED_M:
-            ahead = (GRIPPER_OPEN_M - CUBE_HALF_M) * direction
-            return np.array([*(self.goal_m[:2] + ahead), TIP_HEIGHT_M]), self.yaw_rad, OPEN
-        return *self.approach(arm, np.array([*cube, TIP_HEIGHT_M]), self.yaw_rad), OPEN
-
-
 class PickPlaceExpert(Expert):
     """Grasps the cube from above, carries it over the table, sets it down at the goal, lets go and rises."""
 
@@ -144,9 +114,20 @@ class PickPlaceExpert(Expert):
             return tip, turned, OPEN
         if around and closed:
             place = np.array([*(self.goal_m[:2] + tip[:2] - cube[:2]), TIP_HEIGHT_M])
-            return *_approach(tip, turned, place, _nearest_turn(self.problem.cube_goal_pose, turned)), CLOSED
+            return *self.bring(tip, turned, place), CLOSED
         yaw = _nearest_turn(cube, turned)
         return (grasp, yaw, CLOSED) if around else (*self.approach(arm, grasp, yaw), OPEN)
+
+    def bring(self, tip: Array, turned_rad: float, place: Array) -> tuple[Array, float]:
+        """The next waypoint (3,) and turn of the hand at `tip` that brings the cube it holds to `place` (3,)."""
+        return _approach(tip, turned_rad, place, _nearest_turn(self.problem.cube_goal_pose, turned_rad))
+
+
+class PushExpert(PickPlaceExpert):
+    """Takes hold of the cube from above and slides it straight to the goal, as it is turned; then lets go and rises."""
+
+    def bring(self, tip: Array, turned_rad: float, place: Array) -> tuple[Array, float]:
+        return place, turned_rad
 
 
 def hand_yaw(quaternion: Array) -> float:
