@@ -324,10 +324,18 @@ def test_who_got_lost_near_the_goal_goes_back_to_where_it_was_nearest_and_stays(
     assert decide(6, 1.7, 0.2, torch.full((1, 7), 5.0)).iterations == 8  # another goal is searched for
 
 
-@pytest.mark.parametrize(("costs", "back"), [([0.1, 0.31, 0.32, 0.33], True), ([0.1, 0.31, 0.29, 0.33], False)])
-def test_who_still_homes_in_is_lost_where_it_costs_three_times_the_least(costs: list[float], back: bool) -> None:
-    """Lost is who sees it so for 0.1 s, and so on two more frames; once less, and the time begins anew."""
-    way_back, goal = WayBack(lost_s=0.1), torch.zeros(1, 7)
+@pytest.mark.parametrize(
+    ("costs", "back"),
+    [
+        ([0.1, 0.31, 0.32, 0.33], True),  # three times the least
+        ([0.1, 0.31, 0.29, 0.33], False),  # once less, and the time begins anew
+        ([0.5, 0.81, 0.82, 0.83], True),  # 0.3 of the cost at which homing begins above it
+        ([0.5, 0.79, 0.79, 0.79], False),
+    ],
+)
+def test_who_homes_in_where_it_costs_more_is_lost_after_a_while(costs: list[float], back: bool) -> None:
+    """Lost is who sees it so for 0.1 s, and so on two more frames."""
+    way_back, goal = WayBack(lost_s=0.1, homing_cost=1.0), torch.zeros(1, 7)
     for number, cost in enumerate(costs):
         assert way_back.place is None
         way_back.saw(number * DT_NS, goal, cost, np.full(7, float(number)), homing=True)

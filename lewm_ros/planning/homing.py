@@ -25,8 +25,8 @@ from lewm_ros.observation.stamps import NS_PER_S
 Array = NDArray[np.float64]
 
 
-LOST_FACTOR = 3.0
-"""So many times the least cost are more than noise: homing leads away from the goal."""
+LOST_FACTOR, LOST_SHARE = 3.0, 0.3
+"""So many times the least cost, or so much of `homing_cost` above it, is more than noise: homing leads away."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,12 @@ class WayBack:
     """Remembers where the robot was nearest to the goal, and says when it is to go back there.
 
     Args:
-        lost_s: so long after the cost rose to LOST_FACTOR times the least, or homing ended; 0: never.
+        lost_s: so long after the cost rose above the least by more than noise, or homing ended; 0: never.
+        homing_cost: below which the robot begins to home in.
     """
 
-    def __init__(self, lost_s: float) -> None:
-        self._lost_ns = round(lost_s * NS_PER_S)
+    def __init__(self, lost_s: float, homing_cost: float) -> None:
+        self._lost_ns, self._margin = round(lost_s * NS_PER_S), LOST_SHARE * homing_cost
         self._goal: Tensor | None = None
         self.forget()
 
@@ -98,12 +99,16 @@ class WayBack:
             return
         if homing and (self._nearest is None or cost < self._nearest.cost):
             self._nearest = Place(cost, positions.copy())
-        if self._nearest is None or (homing and cost <= LOST_FACTOR * self._nearest.cost):
+        if self._nearest is None or (homing and cost <= self._highest(self._nearest.cost)):
             self._lost_since_ns = None
             return
         self._lost_since_ns = stamp_ns if self._lost_since_ns is None else self._lost_since_ns
         if stamp_ns - self._lost_since_ns >= self._lost_ns:
             self.place = self._nearest.positions
+
+    def _highest(self, least: float) -> float:
+        """The largest cost that is as good as the least one seen."""
+        return min(LOST_FACTOR * least, least + self._margin)
 
 
 def home_in(known: Map, z: Tensor, goal: Tensor, scheduled: Tensor, free: Tensor, rate: float) -> Tensor:

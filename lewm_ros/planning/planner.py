@@ -96,7 +96,7 @@ class RecedingHorizonPlanner:
         self._generator = torch.Generator(self.device)
         may_end_early = config.agreement_std > 0.0 or config.deadline_ms < PlannerConfig.deadline_ms
         self._capturable = not may_end_early and config.solver != "gradient"
-        self._way_back = WayBack(config.lost_s)
+        self._way_back = WayBack(config.lost_s, config.homing_cost)
         moving = self.action_space.places("delta", "velocity")
         self._escape = Escape(config, np.isin(np.arange(self.action_space.dim), moving), self._generator)
         self._captured: dict[tuple[int, bool], StaticCall[PlanningProblem, Found]] = {}
