@@ -76,6 +76,22 @@ def test_the_loss_is_least_at_the_median_and_its_scale_at_the_mean_deviation() -
     assert min((loss(1.0, s), s) for s in (1.0, 1.5, 5 / 3, 1.8, 2.5))[1] == 5 / 3
 
 
+@pytest.mark.parametrize(("modes", "guessed"), [(1, 0.0), (2, 1.0)])
+def test_of_two_ways_it_goes_the_likelier_and_not_between_them(modes: int, guessed: float) -> None:
+    # Of eleven demonstrators four go to -1, two stay, five go to 1: the median is to stay.
+    torch.manual_seed(0)
+    space = replace(SPACE, channels=SPACE.channels[:1], action_block=1, mean=(0.0,), std=(1.0,))
+    policy = Policy(PolicyConfig(width=8, depth=1, modes=modes), torch.arange(2), torch.arange(2), space)
+    blocks = torch.tensor([-1.0] * 4 + [0.0] * 2 + [1.0] * 5)[:, None]
+    optimiser = torch.optim.Adam(policy.parameters(), lr=0.05)
+    for _ in range(200):
+        optimiser.zero_grad()
+        policy.loss(torch.zeros(11, 2), torch.zeros(11, 2), blocks, torch.full((11,), 100.0)).backward()
+        optimiser.step()
+    guess = policy(torch.zeros(1, 2), torch.zeros(1, 2))
+    assert guess.blocks.item() == pytest.approx(guessed, abs=0.15)
+
+
 @pytest.fixture(scope="module")
 def taught(bars: Path) -> tuple[Checkpoint, dict[str, Any]]:
     """A policy on an untrained encoder, which sees where the bar is too."""

@@ -127,12 +127,14 @@ class PolicyConfig:
     """The MLP that guesses what a demonstrator would do next, and how long it would take to the goal.
 
     `blind_to` names cameras, and `vectors` for joint states and the like, whose tokens it does not look at: to find out
-    what they are good for, or since it would go by them where it should go by what it sees.
+    what they are good for, or since it would go by them where it should go by what it sees. With `modes` above 1 it
+    tells so many ways to go on apart, and takes the likeliest, where their median would be to stay between them.
     """
 
     width: int = 512
     depth: int = 3
     blind_to: tuple[str, ...] = ()
+    modes: int = 1
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -22,6 +22,9 @@ from lewm_ros.robot.action_space import ActionSpace
 LOG_SCALE = (-4.0, 1.0)
 """Bounds of the logarithm of a scale, in standard deviations of the actions."""
 
+SHARED = 0.1
+"""Of the error, which is that of the best mode: the share that all modes have in it, so that none is left unused."""
+
 LEVELS = 21
 """Of a channel that says where something is to be, such as a gripper: evenly from its lowest to its highest value."""
 
@@ -31,8 +34,8 @@ class Guess:
     """What a demonstrator would do next.
 
     Attributes:
-        blocks: z-scored (..., A): of what moves, the median of a Laplace distribution; of an absolute channel, its
-            likeliest level.
+        blocks: z-scored (..., A): of what moves, the median of a Laplace distribution, of the likeliest if there are
+            several modes; of an absolute channel, its likeliest level.
         scales: the mean absolute deviations (..., A) from them.
         left: (...,) the control steps to the goal.
     """
@@ -44,6 +47,10 @@ class Guess:
 
 class Policy(nn.Module):
     """An MLP from a state, a goal and the way between them to a `Guess`.
+
+    Where some demonstrators went left and others right, the median of both is to stay. So there may be several modes,
+    each with a median: the nearest to what was done learns it (multiple choice learning, arXiv 1606.07839), and which
+    that is is learned by classification.
 
     States are given as vectors (..., K * D), goals (..., Kg * D): tokens side by side. A gripper is open or closed, and
     the middle between the two would drop what it holds: absolute channels are not regressed, but classified by level.
@@ -82,41 +89,57 @@ class Policy(nn.Module):
         sizes = [len(seen_places) + 2 * len(goal_places), *[config.width] * config.depth]
         layers = [nn.Sequential(nn.Linear(a, b), nn.LayerNorm(b), nn.GELU()) for a, b in pairwise(sizes)]
         self.body = nn.Sequential(*layers)
-        self._sizes = [len(self._moving), len(self._moving), self.levels.numel(), 1]
+        several = config.modes if config.modes > 1 else 0
+        self._sizes = [config.modes * len(self._moving)] * 2 + [several, self.levels.numel(), 1]
         self.head = nn.Linear(config.width, sum(self._sizes))
 
     def forward(self, z: Tensor, goal: Tensor) -> Guess:
         """States (..., K * D) and goals (..., Kg * D) -> what follows."""
-        medians, scales, logits, left = self._read(z, goal)
+        medians, scales, modes, logits, left = self._read(z, goal)
+        mode = modes.argmax(-1)
         likeliest = F.one_hot(logits.argmax(-1), LEVELS) * self.levels
         levels = likeliest.sum(-1)
         deviations = (logits.softmax(-1) * (self.levels - levels[..., None]).abs()).sum(-1)
-        blocks, spreads = torch.cat([medians, levels], dim=-1), torch.cat([scales, deviations], dim=-1)
+        blocks = torch.cat([_of_mode(medians, mode), levels], dim=-1)
+        spreads = torch.cat([_of_mode(scales, mode), deviations], dim=-1)
         return Guess(blocks.index_select(-1, self._order), spreads.index_select(-1, self._order), left)
 
     def loss(self, z: Tensor, goal: Tensor, blocks: Tensor, left: Tensor) -> Tensor:
-        """Mean absolute error of z-scored actions (..., A), plus what teaches the scales, plus that of the steps left.
+        """Mean absolute error of z-scored actions (..., A) and of the steps left, plus what teaches scales and modes.
 
         The scales are taught by the likelihood with the error held fixed, so that what cannot be told does not count
         less in the error itself.
         """
-        medians, scales, logits, guessed_left = self._read(z, goal)
-        error = (medians - blocks[..., self._moving]).abs()
-        likelihood = error.detach() / scales + scales.log()
-        loss = error.mean() + 0.1 * likelihood.mean() + 0.1 * (guessed_left - left).abs().mean() / self.longest
+        medians, scales, modes, logits, guessed_left = self._read(z, goal)
+        errors = (medians - blocks[..., None, self._moving]).abs()
+        best = errors.detach().mean(-1).argmin(-1)
+        error = _of_mode(errors, best)
+        scale = _of_mode(scales, best)
+        likelihood = error.detach() / scale + scale.log()
+        loss = (1.0 - SHARED) * error.mean() + SHARED * errors.mean() + 0.1 * likelihood.mean()
+        loss = loss + 0.1 * (guessed_left - left).abs().mean() / self.longest
+        if self.config.modes > 1:
+            loss = loss + 0.1 * F.cross_entropy(modes.flatten(0, -2), best.flatten())
         if self._absolute:
             true = (blocks[..., self._absolute, None] - self.levels).abs().argmin(-1)
             loss = loss + 0.1 * F.cross_entropy(logits.flatten(0, -2), true.flatten())
         return loss
 
-    def _read(self, z: Tensor, goal: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Medians and scales of what moves, logits (..., channels, LEVELS) of the absolute ones, and steps left."""
+    def _read(self, z: Tensor, goal: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Medians and scales (..., modes, moving), logits of modes and levels (..., channels, LEVELS), steps left."""
         way = goal - z.index_select(-1, self.goal_places)
         seen = z.index_select(-1, self.seen_places)
         found = self.head(self.body(torch.cat([seen, goal.expand_as(way), way], dim=-1))).float()
-        medians, scales, logits, left = found.split(self._sizes, dim=-1)
+        medians, scales, modes, logits, left = found.split(self._sizes, dim=-1)
+        medians, scales = (each.unflatten(-1, (self.config.modes, -1)) for each in (medians, scales))
+        modes = modes if self.config.modes > 1 else torch.zeros_like(left)
         time = left[..., 0].sigmoid() * 2.0 * self.longest
-        return medians, scales.clamp(*LOG_SCALE).exp(), logits.unflatten(-1, self.levels.shape), time
+        return medians, scales.clamp(*LOG_SCALE).exp(), modes, logits.unflatten(-1, self.levels.shape), time
+
+
+def _of_mode(values: Tensor, mode: Tensor) -> Tensor:
+    """Of values (..., modes, n) those of a mode (...)."""
+    return values.take_along_dim(mode[..., None, None], dim=-2).squeeze(-2)
 
 
 def make_policy(config: PolicyConfig, model: LeWorldModel, space: ActionSpace) -> Policy:

@@ -110,8 +110,10 @@ class Trainer:
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
         readouts = _make_readouts(self.model, reader, dataset.window_starts(train_episodes, 1))
         self.policy = make_policy(config.behaviour.policy, self.model, self.action_space) if config.behaviour else None
-        if begin and begin.policy and self.policy and begin.policy.config == self.policy.config:
-            self.policy.load_state_dict(begin.policy.state_dict())
+        if begin and begin.policy and self.policy:
+            own, known = self.policy.state_dict(), begin.policy.state_dict()
+            fitting = {name: known[name] for name in own if name in known and known[name].shape == own[name].shape}
+            self.policy.load_state_dict(fitting, strict=False)
         objective = Objective(self.model, config, self.ranks, readouts, self.policy, block).to(self.device)
         self._heads = nn.ModuleDict({"readouts": objective.readouts} | ({"policy": self.policy} if self.policy else {}))
         if config.compile:
