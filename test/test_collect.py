@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_outputs import held_elsewhere
 
+from lewm_ros.config import ConfigError
 from lewm_training.collect.recording import CollectConfig, collect
 from lewm_training.collect.workers import Result, SpreadError, over_processes, over_ray
 from lewm_training.data import DatasetError, EpisodeDataset
@@ -187,3 +189,23 @@ def test_every_number_is_worked_on_once() -> None:
 def test_what_goes_wrong_in_a_worker_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         list(over_processes(1)((1).__floordiv__, [0]))
+
+
+def test_episodes_can_begin_where_a_policy_has_led(tmp_path: Path) -> None:
+    config = CollectConfig("pick_place", episodes=1, steps=2, cameras=("scene", "wrist"))
+    starts_m = []
+    for name, after in (("start", ""), ("led", "pick_place")):
+        path = collect(replace(config, after=after), tmp_path / f"{name}.h5", one_after_the_other)
+        dataset = EpisodeDataset.open(path)
+        assert dataset.lengths.tolist() == [2]
+        starts_m.append(dataset.columns["ee_position"][0])
+    # It leads for ten control steps or more, in which a hand that is on its way goes further than 5 cm.
+    assert np.linalg.norm(starts_m[1] - starts_m[0]) > 0.05
+
+
+@pytest.mark.parametrize(("checkpoint", "complaint"), [("default", "has no policy"), ("push", "camera")])
+def test_who_cannot_act_there_does_not_lead(tmp_path: Path, checkpoint: str, complaint: str) -> None:
+    config = CollectConfig("push", episodes=1, cameras=("scene",), after=checkpoint)
+    with pytest.raises(ConfigError, match=complaint):
+        collect(config, tmp_path / "led.h5", one_after_the_other)
+    assert not list(tmp_path.glob("*.h5"))

@@ -136,6 +136,18 @@ def test_experts_solve_their_task(arm: SimArm, name: str, expert: type[Expert], 
         assert highest_m > 0.08 if name == "pick_place" else highest_m < 1.5 * CUBE_HALF_M
 
 
+@pytest.mark.parametrize("height_m", [0.0, 0.05])
+@pytest.mark.parametrize("aside_m", [(0.0, 0.0), (0.03, 0.0), (-0.03, 0.0), (0.0, 0.03)])
+def test_the_wrist_camera_sees_a_cube_that_the_hand_misses_by_little(
+    aside_m: tuple[float, float], height_m: float
+) -> None:
+    near = SimArm(image_size=48, cameras=("wrist",), cube=True)
+    put(near, aside_m, height_m)
+    red, green, blue = np.moveaxis(near.frames()["wrist"].astype(float), -1, 0)
+    assert np.mean((green > 1.5 * red) & (green > 1.5 * blue)) > 0.035
+    near.close()
+
+
 @pytest.mark.parametrize("task", ["push", "pick_place"])
 def test_the_view_varies_and_the_cube_is_moved_at_most_once(task: str) -> None:
     environment, moved, changed = PandaEnvironment(task, image_size=16), 0, 0

@@ -16,6 +16,7 @@ from lewm_ros.config import ConfigError, to_mapping
 from lewm_ros.environments import Environment, make_environment
 from lewm_ros.environments.environment import EnvironmentGone, check_observation, check_score
 from lewm_ros.environments.panda.tasks import TASKS
+from lewm_training.collect.learner import Learner
 from lewm_training.collect.workers import Spread
 from lewm_training.data import merge_episodes, write_episode
 from lewm_training.data.spec import camera_columns
@@ -39,6 +40,8 @@ class CollectConfig:
         action_space: name of one that the environment has; empty: its choice.
         seed: of everything random.
         steady: nothing varies that need not, where the environment varies something while it is recorded.
+        after: a checkpoint whose policy acts before every episode, which begins where that led and is demonstrated
+            without noise; empty: none.
     """
 
     task: str = "reach"
@@ -50,6 +53,7 @@ class CollectConfig:
     action_space: str = ""
     seed: int = 0
     steady: bool = False
+    after: str = ""
 
     def environment(self) -> Environment:
         """What is recorded; see `make_environment` for the errors."""
@@ -62,6 +66,8 @@ class CollectConfig:
             "steady": self.steady,
         }
         given = {name: value for name, value in options.items() if value}
+        if self.after and self.task in TASKS:
+            given["noise"] = 0.0
         return make_environment(self.task, image_size=self.image_size, **given)
 
 
@@ -69,6 +75,12 @@ class CollectConfig:
 def _environment(config: CollectConfig) -> Environment:
     """The process's environment: it is costly to make, and is kept from episode to episode."""
     return config.environment()
+
+
+@lru_cache(maxsize=1)
+def _learner(config: CollectConfig) -> Learner:
+    """Who leads in the process's environment."""
+    return Learner(config.after, _environment(config))
 
 
 class Recorded(NamedTuple):
@@ -91,6 +103,7 @@ def record_episode(config: CollectConfig, number: int) -> Recorded:
             return Recorded(*_record(config, number), tuple(restarts))
         except EnvironmentGone as gone:
             _environment.cache_clear()
+            _learner.cache_clear()
             restarts.append(f"episode {number}: {gone}")
             if len(restarts) == ATTEMPTS:
                 raise EnvironmentGone(f"{restarts[-1]}; given up after {ATTEMPTS} attempts") from None
@@ -100,6 +113,7 @@ def _record(config: CollectConfig, number: int) -> tuple[dict[str, NDArray[Any]]
     rng = np.random.default_rng([config.seed, zlib.crc32(b"collect"), number])
     environment = _environment(config)
     recording = environment.record(number, rng)
+    led = {"led_steps": _learner(config).lead(rng)} if config.after else {}
     frames = camera_columns(environment.cameras)
     rows: dict[str, list[Any]] = {}
     for _ in range(config.steps or recording.steps):
@@ -111,7 +125,7 @@ def _record(config: CollectConfig, number: int) -> tuple[dict[str, NDArray[Any]]
         for name, value in row.items():
             rows.setdefault(name, []).append(value)
         environment.step(action)
-    notes = {"number": number} | recording.notes
+    notes = {"number": number} | recording.notes | led
     if recording.problem is not None:
         notes["success"] = check_score(environment, environment.score()).success
     return {name: np.stack(values) for name, values in rows.items()}, notes
@@ -129,13 +143,15 @@ def collect(config: CollectConfig, out: Path, spread: Spread) -> Path:
         spread: where episodes are recorded.
 
     Raises:
-        ConfigError: there is no such environment.
+        ConfigError: there is no such environment, or who is to lead cannot act in it.
         OutputError: the file exists, or another process writes it.
         DatasetError: the episodes that wait there were recorded with other settings.
         EnvironmentFailure: an episode cannot be recorded; finished episodes are kept.
         SpreadError: a worker was lost; finished episodes are kept.
     """
     environment = config.environment()
+    if config.after:
+        Learner(config.after, environment)
     environment.close()
     settings = asdict(config)
     meta = {

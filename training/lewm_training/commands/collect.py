@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steady", action="store_true", help="push and pick_place: do not vary light, cameras and the cube's place"
     )
+    parser.add_argument(
+        "--after",
+        default="",
+        metavar="CHECKPOINT",
+        help="begin every episode where this one's policy has led, unrecorded",
+    )
     parser.add_argument("--out", type=output_file, required=True, help="HDF5 file to write")
 
 
@@ -57,6 +63,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         action_space=options.action_space,
         seed=options.seed,
         steady=options.steady,
+        after=options.after,
     )
     spread = over_ray(options.ray) if options.ray else over_processes(options.processes)
     collect(config, options.out, spread)
