@@ -13,9 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import joint_delta_space, random_model
 from test_outputs import held_elsewhere
 
-from lewm_ros.config import ConfigError
+from lewm_ros.config import ConfigError, PolicyConfig
+from lewm_ros.model.checkpoint import Checkpoint, save_checkpoint
+from lewm_ros.model.policy import make_policy
 from lewm_training.collect.recording import CollectConfig, collect
 from lewm_training.collect.workers import Result, SpreadError, over_processes, over_ray
 from lewm_training.data import DatasetError, EpisodeDataset
@@ -209,3 +212,11 @@ def test_who_cannot_act_there_does_not_lead(tmp_path: Path, checkpoint: str, com
     with pytest.raises(ConfigError, match=complaint):
         collect(config, tmp_path / "led.h5", one_after_the_other)
     assert not list(tmp_path.glob("*.h5"))
+
+
+def test_where_no_problem_is_demonstrated_nobody_leads(tmp_path: Path) -> None:
+    model, space = random_model(), joint_delta_space()
+    policy = make_policy(PolicyConfig(width=8, depth=1), model, space)
+    path = save_checkpoint(Checkpoint(model, space, policy=policy), tmp_path / "led")
+    with pytest.raises(ConfigError, match="task 'reach' demonstrates no problem"):
+        collect(replace(CONFIG, after=str(path)), tmp_path / "reach.h5", one_after_the_other)

@@ -116,7 +116,7 @@ class TrainConfig:
     `model.encoder`. A model of patch tokens needs that, or a `timm_name`, to have an encoder that has learned anything.
 
     `start_checkpoint` is a checkpoint of the same sizes and inputs whose weights the model begins with, and the policy
-    if it has one that is configured alike.
+    if it has one, as far as it is configured alike.
 
     `episodes` says how many of the dataset's are trained on, drawn by the seed (None: all that are not held out).
 

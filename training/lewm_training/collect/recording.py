@@ -113,6 +113,8 @@ def _record(config: CollectConfig, number: int) -> tuple[dict[str, NDArray[Any]]
     rng = np.random.default_rng([config.seed, zlib.crc32(b"collect"), number])
     environment = _environment(config)
     recording = environment.record(number, rng)
+    if config.after and recording.problem is None:
+        raise ConfigError(f"after: task '{environment.name}' demonstrates no problem that a policy could try first")
     led = {"led_steps": _learner(config).lead(rng)} if config.after else {}
     frames = camera_columns(environment.cameras)
     rows: dict[str, list[Any]] = {}

@@ -111,6 +111,7 @@ class Trainer:
         readouts = _make_readouts(self.model, reader, dataset.window_starts(train_episodes, 1))
         self.policy = make_policy(config.behaviour.policy, self.model, self.action_space) if config.behaviour else None
         if begin and begin.policy and self.policy:
+            # With another number of modes, all but the last layer fits.
             own, known = self.policy.state_dict(), begin.policy.state_dict()
             fitting = {name: known[name] for name in own if name in known and known[name].shape == own[name].shape}
             self.policy.load_state_dict(fitting, strict=False)
