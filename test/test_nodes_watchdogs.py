@@ -143,8 +143,11 @@ def test_joints_have_to_be_where_they_can_be() -> None:
     with pytest.raises(ValueError, match="'panda_joint2' jumped"):
         guard.check(549_000_000, far)
     guard.check(550_000_000, far)
-    with pytest.raises(ValueError, match=r"'panda_joint4' is outside its limits -3.0718 to -0.0698 rad"):
-        guard.check(575_000_000, far + 2.05 * np.eye(7)[3])
+    outside = far + 2.05 * np.eye(7)[3]
+    with pytest.raises(ValueError, match=r"'panda_joint4' is outside its limits -3.0718 to -0.0698 rad; .* publishers"):
+        guard.check(575_000_000, outside)
+    with pytest.raises(ValueError, match=r"-0.0698 rad; move the arm back by other means"):
+        guard.check(1_075_000_000, outside)
 
 
 def follow(arm_rad: Callable[[float], float], commanded_rad: Callable[[float], float]) -> str:

@@ -118,26 +118,31 @@ class JointGuard:
         """
         if self.limits is None:
             raise ValueError("no joint limits yet: nothing usable received on robot_description")
-        last, self._last = self._last, (stamp_ns, positions_rad)
+        self._look_for_jump(stamp_ns, positions_rad)
+        jump = self._jump[1] if self._jump and 0 <= stamp_ns - self._jump[0] < self._hold_s * NS_PER_S else ""
         names, low, high = self.limits.joint_names, self.limits.lower_rad, self.limits.upper_rad
         outside = np.maximum(np.array(low) - positions_rad, positions_rad - np.array(high))
         if outside.max() > 0.0:
             joint = int(np.argmax(outside))
-            raise ValueError(
-                f"joint '{names[joint]}' is outside its limits {low[joint]:g} to {high[joint]:g} rad; "
-                "move the arm back by other means"
-            )
-        if last is not None:
-            elapsed_s = abs(stamp_ns - last[0]) / NS_PER_S
-            excess = np.abs(positions_rad - last[1]) - self._factor * elapsed_s * np.array(self.limits.velocity_rad_s)
-            if excess.max() > self._slack_rad:
-                _, wraps = find_wrap(np.stack([last[1], positions_rad]), names)
-                leap = f"joint '{names[int(np.argmax(excess))]}' jumped further than it can move"
-                hint = "limit it to less than a turn" if wraps else "are there several publishers?"
-                self._jump = stamp_ns, f"{wraps or leap}; {hint}"
-        if self._jump is not None and 0 <= stamp_ns - self._jump[0] < self._hold_s * NS_PER_S:
-            raise ValueError(self._jump[1])
+            where = f"joint '{names[joint]}' is outside its limits {low[joint]:g} to {high[joint]:g} rad"
+            raise ValueError(f"{where}; {jump or 'move the arm back by other means'}")
+        if jump:
+            raise ValueError(jump)
         return positions_rad
+
+    def _look_for_jump(self, stamp_ns: int, positions_rad: Array) -> None:
+        """Notice positions that cannot have been reached from those before."""
+        last, self._last = self._last, (stamp_ns, positions_rad)
+        if last is None:
+            return
+        elapsed_s = abs(stamp_ns - last[0]) / NS_PER_S
+        excess = np.abs(positions_rad - last[1]) - self._factor * elapsed_s * np.array(self.limits.velocity_rad_s)
+        if excess.max() > self._slack_rad:
+            names = self.limits.joint_names
+            _, wraps = find_wrap(np.stack([last[1], positions_rad]), names)
+            leap = f"joint '{names[int(np.argmax(excess))]}' jumped further than it can move"
+            hint = "limit it to less than a turn" if wraps else "are there several publishers?"
+            self._jump = stamp_ns, f"{wraps or leap}; {hint}"
 
 
 class FollowWatch:
