@@ -54,7 +54,8 @@ def test_the_turn_of_a_hand_is_read_from_how_it_points() -> None:
     [
         (0.0, 0.1, 0.0, -1),  # above the cube: down
         (0.04, 0.0, 0.0, 1),  # low beside it: up, or the fingers would push it away
-        (0.04, 0.085, -1.0, 0),  # on the cone, 2.5 x (4 cm - 6 mm): sideways
+        (0.04, 0.045, -1.0, 0),  # on the cone, 1.5 x (4 cm - 1 cm): sideways
+        (0.08, 0.05, -1.0, 1),  # below it, but clear of the cube: sideways and up
         (0.04, 0.15, -1.0, -1),  # above the cone: sideways and down
     ],
 )
@@ -68,9 +69,10 @@ def test_the_hand_comes_down_inside_a_cone(
 
 
 def test_the_hand_turns_when_it_is_near(arm: SimArm) -> None:
-    # It begins at 14 cm, and from 8 cm on all of the turn is wanted at once; at 13.4 cm a tenth of the .5 rad.
+    # It begins at 14 cm, and from 8 cm on all of the turn is wanted; at 13.4 cm a tenth of the .5 rad. A step goes a
+    # fifth of it, or what is allowed.
     turning = [abs(clean(put(arm, (aside, 0.0), 0.2, 0.5)).act(arm)[5]) for aside in (0.15, 0.134, 0.07)]
-    np.testing.assert_allclose(turning, [0.0, 0.05, TWISTS.high[5]], atol=2e-3)
+    np.testing.assert_allclose(turning, [0.0, 0.01, TWISTS.high[5]], atol=2e-3)
 
 
 def test_the_hand_does_not_come_down_turned(arm: SimArm) -> None:

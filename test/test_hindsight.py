@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from toy_dataset import META
 
-from lewm_ros.config import InputsConfig, ReadoutConfig, to_mapping
+from lewm_ros.config import InputsConfig, ReadoutConfig, TrainConfig, WayToGraspConfig, to_mapping
 from lewm_ros.robot.arm_actions import ee_delta
 from lewm_training.data import DatasetError, EpisodeDataset, merge_episodes, write_episode
 from lewm_training.data.hindsight import HindsightGoals, grasp_rows
+from lewm_training.data.targets import targets_of, way_to_grasp
 from lewm_training.data.windows import InputReader
 from lewm_training.learn.objective import Readout
 from lewm_training.learn.statistics import input_spec_of
@@ -21,6 +24,16 @@ OPEN, SHUT = -1.0, 1.0
 # The hand closes at step 3 for seven steps; a twitch at step 12 is no grasp; at step 15 it closes for good.
 GRIPS = [OPEN] * 3 + [SHUT] * 7 + [OPEN] * 2 + [SHUT] + [OPEN] * 2 + [SHUT] * 5
 STEPS = len(GRIPS)
+
+YAWS = np.full(STEPS, math.pi / 2.0)
+YAWS[3] += 0.2  # at the grasp the hand is turned on by 0.2 rad
+TURN = 2.0 * math.sin(0.1)
+
+
+def yaw_quaternions(yaws: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Turns about the vertical (N,) as quaternions (N, 4), of which every other has the other sign."""
+    zero, sign = np.zeros_like(yaws), 1.0 - 2.0 * (np.arange(len(yaws)) % 2)
+    return (sign[:, None] * np.stack([np.cos(yaws / 2), zero, zero, np.sin(yaws / 2)], axis=1)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +47,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
         action[:, 6] = grips
         hand = np.arange(STEPS, dtype=np.float32)[:, None] * [1.0, 10.0, 100.0]
         columns = {"pixels": np.zeros((STEPS, 8, 8, 3), np.uint8), "action": action}
-        columns |= {"ee_position": hand.astype(np.float32)}
+        columns |= {"ee_position": hand.astype(np.float32), "ee_quaternion": yaw_quaternions(YAWS)}
         parts.append(folder / f"{number}.h5")
         write_episode(parts[-1], columns, {"number": number})
     meta = {name: value for name, value in META.items() if name != "action_space"} | {"action_space": space}
@@ -49,11 +62,23 @@ def test_a_grasp_is_where_an_open_hand_closes_next_and_stays_closed(dataset: Epi
 
 
 def test_a_label_at_the_grasp_is_the_column_there_and_unknown_without_one(dataset: EpisodeDataset) -> None:
-    label = ReadoutConfig("ee_position", at_grasp=True)
-    reader = InputReader(dataset, input_spec_of(InputsConfig(), 8, dataset, np.array([0])), (label,))
-    values = reader.read_label(label, np.array([[0, 10], [5, STEPS]]))
+    asked = TrainConfig(readouts=(ReadoutConfig("ee_position", at_grasp=True),))
+    spec = input_spec_of(InputsConfig(), 8, dataset, np.array([0]))
+    reader = InputReader(dataset, spec, targets_of(dataset, asked))
+    values = reader.read(np.array([[0, 10], [5, STEPS]]))["label/ee_position_at_grasp"].numpy()
     np.testing.assert_array_equal(values[0], [[3.0, 30.0, 300.0], [15.0, 150.0, 1500.0]])
     assert np.isnan(values[1]).all()
+
+
+def test_the_way_to_the_grasp_is_seen_from_the_hand_and_asked_when_it_is_near(dataset: EpisodeDataset) -> None:
+    # The hand is turned by 90 degrees about the vertical: what lies ahead in the world, along x, is at its right, -y.
+    # At step 2 the grasp, at step 3, is one step ahead: (1, 10, 100) in the world. From step 1 it is twice as far.
+    way = way_to_grasp(dataset, WayToGraspConfig(within_m=101.0))
+    np.testing.assert_allclose(way[2], [10.0, -1.0, 100.0, 0.0, 0.0, TURN], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(way[3], np.zeros(6), atol=1e-6)
+    assert np.isnan(way[[0, 1, 5, STEPS]]).all()
+    with pytest.raises(DatasetError, match="'action' has 7 numbers, 3 are needed"):
+        way_to_grasp(dataset, WayToGraspConfig(position="action"))
 
 
 def test_without_a_gripper_there_is_no_grasp(dataset: EpisodeDataset, tmp_path: Path) -> None:
@@ -75,10 +100,10 @@ def test_goals_lie_between_the_frame_and_the_end_of_its_episode(dataset: Episode
 
 
 def test_a_readout_counts_only_what_is_known() -> None:
-    readout = Readout(2, torch.tensor([1.0, 1.0]), torch.tensor([2.0, 2.0]), 1.0)
+    readout = Readout((1,), 2, torch.tensor([1.0, 1.0]), torch.tensor([2.0, 2.0]), 1.0)
     torch.nn.init.zeros_(readout.head.weight)
     torch.nn.init.zeros_(readout.head.bias)
     numbers = torch.tensor([[3.0, torch.nan], [torch.nan, torch.nan]])
-    error = readout(torch.ones(2, 2), numbers)
+    error = readout(torch.ones(2, 3, 2), numbers)
     assert error == 1.0  # one known number, (3 - 1) / 2 = 1 from the 0 that is read
-    assert readout(torch.ones(1, 2), numbers[1:]) == 0.0
+    assert readout(torch.ones(1, 3, 2), numbers[1:]) == 0.0

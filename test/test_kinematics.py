@@ -14,6 +14,7 @@ from lewm_ros.robot.arm import PANDA
 from lewm_ros.robot.differential_ik import DifferentialIK, franka_ik
 from lewm_ros.robot.kinematics import franka_kinematics, kinematics_from_urdf
 from lewm_ros.robot.limits import load_limits
+from lewm_ros.robot.rotations import quaternions_of
 
 LIMITS = load_limits("panda")
 CONTROL_HZ = 20.0
@@ -166,3 +167,17 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mink", None)
     with pytest.raises(ConfigError, match=r"needs the library mink: pip install 'lewm_ros\[ik\]'"):
         DifferentialIK(MJCF, LIMITS, CONTROL_HZ)
+
+
+def test_a_quaternion_says_the_same_as_its_matrix() -> None:
+    turns = [about([0, 0, 1], 0.6), about([1, 0, 0], np.pi), about([1, 2, 3], 2.5), np.eye(4)]
+    half = 1.0 / np.sqrt(14.0)
+    expected = [
+        [np.cos(0.3), 0.0, 0.0, np.sin(0.3)],
+        [0.0, 1.0, 0.0, 0.0],
+        [np.cos(1.25), *(np.sin(1.25) * half * np.array([1, 2, 3]))],
+        [1.0, 0.0, 0.0, 0.0],
+    ]
+    found = quaternions_of(np.stack(turns)[:, :3, :3])
+    found *= np.sign((found * expected).sum(1, keepdims=True))  # of half a turn, both signs are right
+    np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -174,6 +174,50 @@ def test_actions_from_twists(tmp_path: Path) -> None:
     assert actions[:, 6].tolist() == [-1.0] * 9 + [1.0] * 9
 
 
+def snake() -> str:
+    """An arm of seven joints about the vertical, 0.1 m of x between each and the next, and the hand 0.1 m further."""
+    links = ["base", *(f"link{k}" for k in range(1, 8)), "hand"]
+    names = [*PANDA.joint_names, "mount"]
+    parts = [
+        f'<joint name="{name}" type="{"fixed" if name == "mount" else "revolute"}"><parent link="{above}"/>'
+        f'<child link="{below}"/><origin xyz="0.1 0 0"/><axis xyz="0 0 1"/></joint>'
+        for name, above, below in zip(names, links[:-1], links[1:], strict=True)
+    ]
+    return f'<robot name="snake">{"".join(parts)}</robot>'
+
+
+def test_the_pose_of_the_hand_follows_from_the_joints(tmp_path: Path) -> None:
+    (tmp_path / "arm.urdf").write_text(snake(), encoding="utf-8")
+    bag = write_bag(tmp_path / "bag", camera(range(21)) + joints(1.0))
+    hand = {"urdf": str(tmp_path / "arm.urdf"), "hand": "hand"}
+    status, out = run(tmp_path, bag, **hand)
+    assert status == 0
+    columns = EpisodeDataset.open(out).columns
+    yaw = np.cumsum(columns["proprio"][:], axis=1, dtype=np.float64)  # of every link; each is 0.1 m long
+    x, y = 0.1 + 0.1 * np.cos(yaw).sum(1), 0.1 * np.sin(yaw).sum(1)
+    np.testing.assert_allclose(columns["ee_position"], np.stack([x, y, 0 * x], axis=1), atol=1e-6)
+    half = yaw[:, -1] / 2.0
+    np.testing.assert_allclose(np.abs(columns["ee_quaternion"][:, 0]), np.abs(np.cos(half)), atol=1e-6)
+    np.testing.assert_allclose(np.prod(columns["ee_quaternion"][:, [0, 3]], 1), np.cos(half) * np.sin(half), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "right"),
+    [
+        ({"hand": "hand"}, "hand: the link needs the robot's description, urdf: FILE"),
+        ({"hand": "hand", "urdf": "nowhere.urdf"}, "urdf 'nowhere.urdf': cannot be read"),
+        ({"hand": "foot", "urdf": "arm.urdf"}, "link 'foot' must hang on the joints panda_joint1"),
+    ],
+)
+def test_a_hand_that_cannot_be_placed_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, settings: Any, right: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("arm.urdf").write_text(snake(), encoding="utf-8")
+    status, _ = run(tmp_path, tmp_path, **settings)
+    assert status == 2 and right in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_folder_of_recordings(tmp_path: Path) -> None:
     folder = tmp_path / "recordings"
     folder.mkdir()

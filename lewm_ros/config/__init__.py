@@ -35,6 +35,7 @@ from lewm_ros.config.training import (
     ReadoutConfig,
     SIGRegConfig,
     TrainConfig,
+    WayToGraspConfig,
 )
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "SIGRegConfig",
     "TrainConfig",
     "UserError",
+    "WayToGraspConfig",
     "check_settings",
     "from_mapping",
     "load",

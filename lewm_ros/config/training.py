@@ -84,6 +84,30 @@ class ReadoutConfig:
 
 
 @dataclass(frozen=True)
+class WayToGraspConfig:
+    """A head that reads, while training, how the hand has yet to move and turn until the gripper next closes.
+
+    Seen from the hand, which is how its camera sees it: near an object that is where the object lies, and how it is
+    turned. It sees the tokens of every camera, and is asked while the way is at most `within_m` long.
+
+    Args:
+        position, orientation: columns of the hand's position and of its quaternion w, x, y, z.
+        within_m: the longest way that is asked for.
+        weight: of the squared error, on z-scored numbers, in the loss.
+    """
+
+    position: str = "ee_position"
+    orientation: str = "ee_quaternion"
+    within_m: float = 0.12
+    weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        require(self.within_m > 0.0, "within_m", "above 0")
+        require(self.weight > 0.0, "weight", "above 0")
+
+
+@dataclass(frozen=True)
 class BehaviourConfig:
     """A policy that learns with the model, so that the state has to say what a demonstrator goes by.
 
@@ -120,11 +144,10 @@ class TrainConfig:
 
     `episodes` says how many of the dataset's are trained on, drawn by the seed (None: all that are not held out).
 
-    Off by default: `readouts`, what heads read from the states while training; `behaviour`, a policy that learns along;
-    `straightening`, the weight of 1 - cos
-    between successive latent velocities (arXiv 2603.12231); `rollout_blocks` above 1, which adds the mean error of
-    predictions fed back that many blocks ahead; `ema`, the decay of a moving average of the weights, which then takes
-    their place in validation and in the checkpoint; `compile`.
+    Off by default: `readouts` and `way_to_grasp`, what heads read from the states while training; `behaviour`, a policy
+    that learns along; `straightening`, the weight of 1 - cos between successive latent velocities (arXiv 2603.12231);
+    `rollout_blocks` above 1, which adds the mean error of predictions fed back that many blocks ahead; `ema`, the decay
+    of a moving average of the weights, which then takes their place in validation and in the checkpoint; `compile`.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -134,6 +157,7 @@ class TrainConfig:
     start_checkpoint: str = ""
     episodes: int | None = None
     readouts: tuple[ReadoutConfig, ...] = ()
+    way_to_grasp: WayToGraspConfig | None = None
     behaviour: BehaviourConfig | None = None
     sigreg: SIGRegConfig = field(default_factory=SIGRegConfig)
     batch_size: int = 128

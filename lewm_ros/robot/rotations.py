@@ -31,6 +31,24 @@ def quaternions(rotation_vectors: Array) -> Array:
     return np.concatenate([np.cos(angles / 2.0), share * rotation_vectors], axis=1)
 
 
+def quaternions_of(rotated: Array) -> Array:
+    """Rotation matrices (N, 3, 3) -> quaternions w, x, y, z (N, 4), w not negative.
+
+    Each is the eigenvector of a symmetric matrix (Bar-Itzhack, 2000), so that no turn is a special case.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotated.transpose(1, 2, 0)
+    matrix = np.array(
+        [
+            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
+            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
+            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
+            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
+        ]
+    )
+    found = np.linalg.eigh(matrix.transpose(2, 0, 1)).eigenvectors[:, :, -1]
+    return np.where(found[:, :1] < 0.0, -found, found)
+
+
 def rotations(axes: Array) -> Array:
     """Two axes (N, 6), not quite orthonormal -> rotation matrices (N, 3, 3), by Gram and Schmidt."""
     x = axes[:, :3] / np.linalg.norm(axes[:, :3], axis=1, keepdims=True)

@@ -85,7 +85,7 @@ class PandaEnvironment:
         image_size: int = 96,
         control_hz: float = 20.0,
         action_space: str = "",
-        noise: float = 0.4,
+        noise: float = 0.3,
         interference: str = "",
         steady: bool = False,
     ) -> None:

@@ -24,13 +24,20 @@ from lewm_ros.robot.arm import Array
 TRAVEL_M = 0.105
 """How far above its target the end effector travels, a held cube included."""
 
-CONE_SLOPE, CONE_TIP_M = 2.5, 0.006
+CONE_SLOPE, CARRY_SLOPE, CONE_TIP_M = 1.5, 2.5, 0.01
 TURN_HEIGHT_M, TURN_FREE_RAD = 0.12, 0.15
 """The hand comes down inside a cone that stands on its target, with so much height for every metre that it is aside by
-more than the tip, and for every radian that it is still to turn by more than what does no harm."""
+more than the tip, and for every radian that it is still to turn by more than what does no harm. With the cube it keeps
+to a steeper one, so that the cube is lifted on a short way, too."""
 
 CLIMB_M = 0.03
-"""So far below the cone it goes straight up, and the nearer to it the more sideways."""
+CLEAR_M = np.array([0.015, 0.04])
+"""Below the cone it goes up, and sideways only as far as the fingers are clear of an object that stands on the target:
+not at all so far below the cone and so low above the target, freely on the cone, or so high above the target."""
+
+GAIN = 0.2
+"""Share of the way that is left that it goes in a control step: who takes the way for a little longer or shorter than
+it is, or acts a step late, does not overshoot, and arrives all the same."""
 
 TURNING_M = np.array([0.14, 0.08])
 """It begins to turn when it is so near, and turns at full speed so near: from afar the cube's turn is hardly seen."""
@@ -74,7 +81,7 @@ class Expert(ABC):
     def act(self, arm: SimArm) -> Array:
         """The next action (7,), within the limit."""
         position, yaw, gripper = self.intend(arm)
-        twist = arm.twist_to(position, hand_down(yaw), arm.target_rad)
+        twist = GAIN * arm.twist_to(position, hand_down(yaw), arm.target_rad)
         action = np.array(
             [*_shorten(twist[:3], self.pace * self.limit[0]), *_shorten(twist[3:], self.limit[3]), gripper]
         )
@@ -120,7 +127,8 @@ class PickPlaceExpert(Expert):
 
     def bring(self, tip: Array, turned_rad: float, place: Array) -> tuple[Array, float]:
         """The next waypoint (3,) and turn of the hand at `tip` that brings the cube it holds to `place` (3,)."""
-        return _approach(tip, turned_rad, place, _nearest_turn(self.problem.cube_goal_pose, turned_rad))
+        yaw = _nearest_turn(self.problem.cube_goal_pose, turned_rad)
+        return _approach(tip, turned_rad, place, yaw, CARRY_SLOPE)
 
 
 class PushExpert(PickPlaceExpert):
@@ -140,7 +148,9 @@ def _nearest_turn(cube_pose: Array, hand_rad: float) -> float:
     return hand_rad + wrap(yaw_of(cube_pose) - hand_rad, math.pi / 2.0)
 
 
-def _approach(tip: Array, hand_rad: float, target: Array, yaw_rad: float) -> tuple[Array, float]:
+def _approach(
+    tip: Array, hand_rad: float, target: Array, yaw_rad: float, slope: float = CONE_SLOPE
+) -> tuple[Array, float]:
     """The next waypoint (3,) and turn on the way from `tip`, turned by `hand_rad`, to `target` and `yaw_rad`.
 
     Both change smoothly with where the hand is, so that who learns from it by a glance that is a little wrong is only a
@@ -148,9 +158,10 @@ def _approach(tip: Array, hand_rad: float, target: Array, yaw_rad: float) -> tup
     """
     aside = float(np.linalg.norm(target[:2] - tip[:2]))
     turn = wrap(yaw_rad - hand_rad, 2.0 * math.pi)
-    too_far = max(0.0, aside - CONE_TIP_M) * CONE_SLOPE + max(0.0, abs(turn) - TURN_FREE_RAD) * TURN_HEIGHT_M
+    too_far = max(0.0, aside - CONE_TIP_M) * slope + max(0.0, abs(turn) - TURN_FREE_RAD) * TURN_HEIGHT_M
     height = target[2] + min(TRAVEL_M, too_far)
-    sideways = np.clip(1.0 - (height - tip[2]) / CLIMB_M, 0.0, 1.0)
+    clear = np.interp(tip[2] - target[2], CLEAR_M, [0.0, 1.0])
+    sideways = max(clear, np.clip(1.0 - (height - tip[2]) / CLIMB_M, 0.0, 1.0))
     turning = np.interp(aside, TURNING_M[::-1], [1.0, 0.0])
     return np.array([*(tip[:2] + sideways * (target[:2] - tip[:2])), height]), hand_rad + turning * turn
 

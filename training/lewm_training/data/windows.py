@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 
@@ -14,14 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lewm_ros.config import ReadoutConfig, TrainConfig
+from lewm_ros.config import TrainConfig
 from lewm_ros.model.inputs import Inputs, to_inputs
 from lewm_ros.observation.input_spec import CameraSpec, InputSpec
 from lewm_ros.robot.action_space import ActionSpace
 from lewm_training.data.checks import DatasetError
 from lewm_training.data.frames import Frames
-from lewm_training.data.hindsight import HindsightGoals, grasp_rows
+from lewm_training.data.hindsight import HindsightGoals
 from lewm_training.data.reading import EpisodeDataset
+from lewm_training.data.targets import Targets
 
 READERS, AHEAD = 2, 4
 """Threads that read, and batches that they keep ready."""
@@ -70,16 +71,16 @@ class InputReader:
     Args:
         dataset: where it is read.
         inputs: what is read.
-        labels: what heads are to read out: columns that are read beside it, as they are; NaN where there is no grasp.
+        targets: what heads are to read from the states, read beside it as it is.
 
     Raises:
         ConfigError: the dataset lacks a camera.
-        DatasetError: it lacks a vector or a label, or has another vector under its name.
+        DatasetError: it lacks a vector, or has another vector under its name.
     """
 
     dataset: EpisodeDataset
     inputs: InputSpec
-    labels: tuple[ReadoutConfig, ...] = ()
+    targets: Targets = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         dataset = self.dataset
@@ -90,30 +91,14 @@ class InputReader:
                 shown = "lacks it" if found is None else f"has {', '.join(found)}"
                 wanted = ", ".join(vector.components)
                 raise DatasetError(f"{dataset.path}: vector '{vector.name}' must be {wanted}; the dataset {shown}")
-        for column in (label.column for label in self.labels):
-            if column not in dataset.columns or dataset.columns[column].ndim != 2:
-                there = ", ".join(name for name, found in dataset.columns.items() if found.ndim == 2)
-                raise DatasetError(f"{dataset.path}: has no numbers '{column}' to read out; it has {there}")
 
     def read(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        """Frames uint8 (..., size, size, 3), vectors and labels (..., n) at rows (...), by name, on the host."""
+        """Frames uint8 (..., size, size, 3), vectors and targets (..., n) at rows (...), by name, on the host."""
         dataset, sources = self.dataset, self.inputs.sources(self.dataset.frames, str(self.dataset.path))
         values = {cam.name: _fit(cam, dataset.frames[sources[cam.name]], rows) for cam in self.inputs.cameras}
         values |= {vector.name: dataset.columns[vector.name][rows] for vector in self.inputs.vectors}
-        values |= {f"{LABEL}{label.name}": self.read_label(label, rows) for label in self.labels}
+        values |= {f"{LABEL}{name}": numbers[rows] for name, numbers in self.targets.items()}
         return {name: torch.from_numpy(value) for name, value in values.items()}
-
-    def read_label(self, label: ReadoutConfig, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The numbers of a label (..., n) at rows (...); NaN where there is no grasp."""
-        column = self.dataset.columns[label.column]
-        if not label.at_grasp:
-            return column[rows]
-        grasps = self._grasps[rows]
-        return np.where(grasps[..., None] < 0, np.float32(np.nan), column[np.maximum(grasps, 0)])
-
-    @cached_property
-    def _grasps(self) -> NDArray[np.int64]:
-        return grasp_rows(self.dataset)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,11 @@ from lewm_training.learn.distributed import GlobalSIGReg, Ranks
 
 
 class Readout(nn.Module):
-    """How badly a linear head reads numbers from states; see `ReadoutConfig`.
+    """How badly a linear head reads numbers from states; see `ReadoutConfig` and `WayToGraspConfig`.
 
     Args:
-        state_dim: width Z of the tokens that are read, side by side.
+        tokens: of a state, which it reads side by side.
+        width: D of a token.
         mean, std: of the numbers (n,) in the training data.
         weight: in the loss.
     """
@@ -28,19 +29,20 @@ class Readout(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, state_dim: int, mean: Tensor, std: Tensor, weight: float) -> None:
+    def __init__(self, tokens: Sequence[int], width: int, mean: Tensor, std: Tensor, weight: float) -> None:
         super().__init__()
-        self.weight, self.head = weight, nn.Linear(state_dim, len(mean))
+        self.tokens, self.weight = list(tokens), weight
+        self.head = nn.Linear(len(self.tokens) * width, len(mean))
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
     def forward(self, states: Tensor, numbers: Tensor) -> Tensor:
-        """Mean squared error, in standard deviations, of what is read from states (..., Z) about numbers (..., n).
+        """Mean squared error, in standard deviations, of what is read from states (..., K, D) about numbers (..., n).
 
         Numbers that are NaN are not known, and do not count.
         """
         wanted = (numbers - self.mean) / self.std
-        known, read = wanted.isfinite(), self.head(states).float()
+        known, read = wanted.isfinite(), self.head(states[..., self.tokens, :].flatten(-2)).float()
         return (read - torch.where(known, wanted, read)).square().sum() / known.sum().clamp_min(1)
 
 
@@ -86,8 +88,7 @@ class Objective(nn.Module):
             terms["curvature"] = share * curvature(loss.states)
             total = total + config.straightening * terms["curvature"]
         for name, readout in self.readouts.items():
-            states = loss.states[:, :, list(self.model.goal_tokens)].flatten(2)
-            terms[f"readout/{name}"] = share * readout(states, inputs[f"{LABEL}{name}"])
+            terms[f"readout/{name}"] = share * readout(loss.states, inputs[f"{LABEL}{name}"])
             total = total + readout.weight * terms[f"readout/{name}"]
         if self.policy is not None:
             terms["behaviour"] = share * self._behaviour_error(loss.states, inputs, actions)

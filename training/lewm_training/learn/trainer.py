@@ -29,6 +29,7 @@ from lewm_ros.model.precision import autocast, matmul_dtype
 from lewm_training.data import DatasetError, EpisodeDataset
 from lewm_training.data.hindsight import HindsightGoals
 from lewm_training.data.locking import exclusive
+from lewm_training.data.targets import WAY_TO_GRASP, targets_of
 from lewm_training.data.windows import InputReader, WindowReader, WindowSampler
 from lewm_training.judge.machine import describe
 from lewm_training.learn.batch_norm import settle_batch_norm
@@ -90,7 +91,7 @@ class Trainer:
         self.trained_on = train_episodes = dataset.some(train_episodes, config.episodes, seed)
         self.action_space = action_space_of(dataset, train_episodes, block)
         inputs = input_spec_of(config.inputs, config.model.encoder.image_size, dataset, train_episodes)
-        reader = InputReader(dataset, inputs, config.readouts)
+        reader = InputReader(dataset, inputs, targets_of(dataset, config))
         self.reader = WindowReader(reader, self.action_space, self.device)
         self.goals = HindsightGoals(dataset, config.behaviour.final_share) if config.behaviour else None
         self.sampler = WindowSampler(dataset, train_episodes, config, (config.window_frames - 1) * block + 1)
@@ -108,7 +109,7 @@ class Trainer:
         if self.ranks.world > 1:
             share_batch_norm(self.model)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
-        readouts = _make_readouts(self.model, reader, dataset.window_starts(train_episodes, 1))
+        readouts = _make_readouts(self.model, config, reader, dataset.window_starts(train_episodes, 1))
         self.policy = make_policy(config.behaviour.policy, self.model, self.action_space) if config.behaviour else None
         if begin and begin.policy and self.policy:
             # With another number of modes, all but the last layer fits.
@@ -340,22 +341,27 @@ def _begin_with(model: LeWorldModel, source: Checkpoint) -> None:
         raise ConfigError(f"start_checkpoint: its weights do not fit this recipe: {problem}") from None
 
 
-def _make_readouts(model: LeWorldModel, reader: InputReader, rows: NDArray[np.int64]) -> dict[str, Readout]:
+def _make_readouts(
+    model: LeWorldModel, config: TrainConfig, reader: InputReader, rows: NDArray[np.int64]
+) -> dict[str, Readout]:
     """The heads that read from states while training, by name, with the statistics of some of these rows.
 
     Raises:
         DatasetError: what is to be read is known at none of them.
     """
-    state_dim = len(model.goal_tokens) * model.config.embedding_dim
+    seen = [token for camera in model.inputs.cameras for token in model.tokens_of[camera.name]]
+    asked = {readout.name: (model.goal_tokens, readout.weight) for readout in config.readouts}
+    if config.way_to_grasp is not None:
+        asked[WAY_TO_GRASP] = (seen, config.way_to_grasp.weight)
     rows = rows[:: max(1, len(rows) // STATISTICS_ROWS)]
     heads = {}
-    for label in reader.labels:
-        values = reader.read_label(label, rows).astype(np.float64)
+    for name, (tokens, weight) in asked.items():
+        values = reader.targets[name][rows].astype(np.float64)
         known = values[np.isfinite(values).all(1)]
         if not len(known):
-            raise DatasetError(f"{reader.dataset.path}: '{label.name}' is known in no frame: the gripper never closes")
+            raise DatasetError(f"{reader.dataset.path}: '{name}' is known in no frame: the gripper never closes")
         mean, std = (torch.tensor(v, dtype=torch.float32) for v in (known.mean(0), known.std(0) + LEAST_STD))
-        heads[label.name] = Readout(state_dim, mean, std, label.weight)
+        heads[name] = Readout(tokens, model.config.embedding_dim, mean, std, weight)
     return heads
 
 

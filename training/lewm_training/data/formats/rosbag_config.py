@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 
 from lewm_ros.config import ConfigError, load
@@ -12,6 +13,7 @@ from lewm_ros.observation.images import ENCODINGS
 from lewm_ros.observation.input_spec import UNNAMED
 from lewm_ros.robot.action_space import ActionSpace, Channel
 from lewm_ros.robot.arm_actions import GRIPPER, declared_space
+from lewm_ros.robot.kinematics import Kinematics, kinematics_from_urdf
 from lewm_ros.robot.twist import AXES
 from lewm_training.data.checks import RESERVED_NAMES, check_column_names
 from lewm_training.data.spec import PROPRIO, DatasetSpec, camera_columns
@@ -19,6 +21,9 @@ from lewm_training.data.spec import PROPRIO, DatasetSpec, camera_columns
 EXAMPLE = "config/rosbag.yaml"
 STAMPS = "frame_stamp_ns"
 """The column of the stamps of the leading camera's frames."""
+
+HAND = ("ee_position", "ee_quaternion")
+"""The columns of the hand's position, m, and its quaternion w, x, y, z, in the base frame."""
 
 DURATION_S = (1e-6, 1e6)
 RANGES = {
@@ -59,6 +64,8 @@ class RecordingConfig:
         joint_names: the arm's joints, in the order of the column `proprio`; others are ignored.
         continuous_joints: those of them that turn without end; the others have two ends.
         vectors: further vectors from `joint_states`, as NAME: joints, such as a gripper's.
+        urdf: file with the robot's description, from which the hand's pose follows: the columns of `HAND`.
+        hand: the link that is the hand, between the finger tips.
         action_space: joint_delta or ee_delta; any other name stands for what `command` holds, number by number.
         limit: largest action per control step, in rad (joint_delta) or m and rad (ee_delta), and one number more if
             there is a gripper; a larger action is an error.
@@ -85,6 +92,8 @@ class RecordingConfig:
     joint_names: tuple[str, ...] = ()
     continuous_joints: tuple[str, ...] = ()
     vectors: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    urdf: str = ""
+    hand: str = ""
     action_space: str = "joint_delta"
     limit: tuple[float, ...] = ()
     channels: tuple[Channel, ...] = ()
@@ -121,7 +130,7 @@ class RecordingConfig:
         if bool(self.cameras) == bool(self.image) or not all(self.camera_topics.values()):
             raise ConfigError("cameras: must name the topics of the cameras, or `image` that of the only one")
         check_column_names("cameras", self.cameras, ())
-        taken = {*RESERVED_NAMES, STAMPS, *camera_columns(list(self.camera_topics)).values()}
+        taken = {*RESERVED_NAMES, STAMPS, *HAND, *camera_columns(list(self.camera_topics)).values()}
         check_column_names("vectors", self.vectors, taken)
         if bool(self.joint_states) != bool(self.joint_vectors):
             raise ConfigError("joint_states: needs joint_names or vectors, and they need joint_states")
@@ -135,6 +144,9 @@ class RecordingConfig:
         unknown = [name for name in self.continuous_joints if name not in self.joint_names]
         if unknown:
             raise ConfigError(f"continuous_joints: '{unknown[0]}' is none of joint_names")
+        if bool(self.urdf) != bool(self.hand):
+            raise ConfigError("hand: the link needs the robot's description, urdf: FILE, and that needs the link")
+        _ = self.kinematics
 
     def _check_actions(self) -> None:
         space, moves = self.space, self.moves
@@ -161,6 +173,21 @@ class RecordingConfig:
     def joint_vectors(self) -> dict[str, tuple[str, ...]]:
         """The joints of every vector, by name."""
         return ({PROPRIO: self.joint_names} if self.joint_names else {}) | self.vectors
+
+    @cached_property
+    def kinematics(self) -> Kinematics | None:
+        """Of the hand; None if it is not asked for.
+
+        Raises:
+            ConfigError: the file cannot be read, or the link does not hang on the joints.
+        """
+        if not self.hand:
+            return None
+        try:
+            urdf = Path(self.urdf).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"urdf '{self.urdf}': cannot be read ({error})") from None
+        return kinematics_from_urdf(urdf, self.joint_names, self.hand)
 
     @property
     def space(self) -> ActionSpace:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from lewm_ros.observation.observation import Observation
 from lewm_ros.observation.timeline import Sample
 from lewm_ros.robot.continuous import begin_in_first_turn, find_wrap, follow_turns
+from lewm_ros.robot.rotations import quaternions_of
 from lewm_training.data import EpisodeError
-from lewm_training.data.formats.rosbag_config import STAMPS, Moves, RecordingConfig
+from lewm_training.data.formats.rosbag_config import HAND, STAMPS, Moves, RecordingConfig
 from lewm_training.data.formats.rosbag_topics import Sources
 from lewm_training.data.spec import PROPRIO, camera_columns
 
@@ -85,6 +86,12 @@ class RecordedEpisode:
             for camera, column in camera_columns(list(self._config.camera_topics)).items()
         }
         columns |= {name: values[:-1].astype(np.float32) for name, values in vectors.items()}
+        if (kinematics := self._config.kinematics) is not None:
+            poses = kinematics.poses(vectors[PROPRIO][:-1])
+            position, quaternion = poses[:, :3, 3], quaternions_of(poses[:, :3, :3])
+            columns |= {
+                name: value.astype(np.float32) for name, value in zip(HAND, (position, quaternion), strict=True)
+            }
         columns["action"] = self._actions(vectors.get(PROPRIO)).astype(np.float32)
         columns[STAMPS] = np.array([observation.stamp_ns for observation in seen], dtype=np.int64)
         return columns, {"begin_ns": self._begin_ns}
