@@ -10,7 +10,7 @@ import pytest
 from lewm_ros.environments.panda import SimArm
 from lewm_ros.environments.panda.actions import apply_action, panda_space
 from lewm_ros.environments.panda.arm import CUBE_HALF_M, GRIPPER_OPEN_M
-from lewm_ros.environments.panda.cube_tasks import CUBE_AREA_M, TIP_HEIGHT_M, cube_on_table, hand_down
+from lewm_ros.environments.panda.cube_tasks import CUBE_AREA_M, TIP_HEIGHT_M, cube_on_table, hand_down, nearly_there
 from lewm_ros.environments.panda.environment import PandaEnvironment
 from lewm_ros.environments.panda.experts import Expert, PickPlaceExpert, PushExpert, hand_yaw
 from lewm_ros.environments.panda.interference import MOVED_M, Variety
@@ -79,6 +79,16 @@ def test_the_hand_does_not_come_down_turned(arm: SimArm) -> None:
     # .5 rad, of which .15 do no harm, are worth 4.2 cm of height.
     assert clean(put(arm, (0.0, 0.0), 0.03, 0.5)).act(arm)[2] > 0.0
     assert clean(put(arm, (0.0, 0.0), 0.06, 0.5)).act(arm)[2] < 0.0
+
+
+def test_nearly_there_the_cube_is_near_its_place_and_the_hand_clear_above_it(arm: SimArm) -> None:
+    task, rng = make_task("push"), np.random.default_rng(3)
+    for _ in range(5):
+        problem = nearly_there(arm, task.sample(arm, rng), rng)
+        task.start(arm, problem)
+        assert 0.025 <= task.distance_m(arm, problem) <= 0.08 and not arm.touches_cube
+        apart = arm.tcp_position_m - arm.cube_pose[:3]
+        assert np.linalg.norm(apart[:2]) <= 0.051 and 0.044 <= arm.tcp_position_m[2] - TIP_HEIGHT_M <= 0.131
 
 
 def test_who_pushes_slides_the_cube_it_holds_straight_to_its_place(arm: SimArm) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,31 @@ def yaw_of(cube_pose: Array) -> float:
 def wrap(angle_rad: float, period_rad: float) -> float:
     """The equivalent of an angle nearest to zero, where turns by `period_rad` look alike."""
     return angle_rad - period_rad * round(angle_rad / period_rad)
+
+
+NEARLY_M = (0.025, 0.08)
+ASIDE_M, ABOVE_M = 0.05, (0.045, 0.13)
+"""Nearly there, the cube is so far from its place, and the hand at most so far aside of the cube, so high above where
+it grasps it."""
+
+
+def nearly_there(arm: SimArm, problem: PandaProblem, rng: np.random.Generator) -> PandaProblem:
+    """The problem from where the cube has slipped away shortly before its place, with the open hand near it."""
+    goal = problem.cube_goal_pose
+    while True:
+        cube = cube_on_table(goal[:2] + _around(rng, *NEARLY_M), yaw_of(goal) + _sample_yaw(rng) / 2.0)
+        hand = np.array([*(cube[:2] + _around(rng, 0.0, ASIDE_M)), TIP_HEIGHT_M + rng.uniform(*ABOVE_M)])
+        try:
+            start_rad = arm.solve_pose(hand, hand_down(yaw_of(cube) + _sample_yaw(rng)), problem.goal_rad)
+        except ValueError:  # the hand cannot be turned so there
+            continue
+        return replace(problem, start_rad=start_rad, cube_start_pose=cube)
+
+
+def _around(rng: np.random.Generator, nearest_m: float, farthest_m: float) -> Array:
+    """A shift (2,) in any direction, so long."""
+    angle, far = rng.uniform(-math.pi, math.pi), rng.uniform(nearest_m, farthest_m)
+    return far * np.array([math.cos(angle), math.sin(angle)])
 
 
 @dataclass(frozen=True)

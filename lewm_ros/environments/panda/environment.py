@@ -14,6 +14,7 @@ from lewm_ros.config import ConfigError
 from lewm_ros.environments.environment import Behaviour, Recording, Score
 from lewm_ros.environments.panda.actions import apply_action, panda_space
 from lewm_ros.environments.panda.arm import SimArm
+from lewm_ros.environments.panda.cube_tasks import nearly_there
 from lewm_ros.environments.panda.disturbance import Disturbance
 from lewm_ros.environments.panda.experts import Expert, PickPlaceExpert, PushExpert
 from lewm_ros.environments.panda.exploration import ANCHORS, KINDS, Explorer
@@ -33,6 +34,9 @@ RECORDED_S = 5.0
 
 DEMONSTRATED_S = 7.0
 """Of an expert's episode."""
+
+NEARLY_THERE = 0.3
+"""Share of an expert's episodes that begin as if the cube had slipped away shortly before its place."""
 
 
 class Actor(Protocol):
@@ -211,6 +215,8 @@ class PandaEnvironment:
 
     def _demonstrate(self, rng: np.random.Generator) -> Recording:
         problem = self.task.sample(self.arm, rng)
+        if rng.random() < NEARLY_THERE:
+            problem = nearly_there(self.arm, problem, rng)
         self.reset(problem)
         noise = rng.uniform(0.0, self._noise)
         steps = round(DEMONSTRATED_S * self.action_space.control_hz)
