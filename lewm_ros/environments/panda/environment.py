@@ -35,7 +35,7 @@ RECORDED_S = 5.0
 DEMONSTRATED_S = 7.0
 """Of an expert's episode."""
 
-NEARLY_THERE = 0.5
+NEARLY_THERE = 0.3
 """Share of an expert's episodes that begin as if the cube had slipped away shortly before its place."""
 
 
