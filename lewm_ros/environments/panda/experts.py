@@ -42,9 +42,6 @@ it is, or acts a step late, does not overshoot, and arrives all the same."""
 TURNING_M = np.array([0.14, 0.08])
 """It begins to turn when it is so near, and turns at full speed so near: from afar the cube's turn is hardly seen."""
 
-LEAVING_M = 0.015
-"""So far ahead of the hand its waypoint lies when it leaves the cube, and by as much more as it has risen."""
-
 OPEN, CLOSED = -1.0, 1.0
 NOISE_MEMORY = 0.85
 NOISE_TURNS = 0.05
@@ -118,8 +115,8 @@ class PickPlaceExpert(Expert):
         closed = arm.gripper_m < 0.027
         around = np.linalg.norm(grasp - tip) < 0.012
         lies_at_goal = np.linalg.norm(cube[:3] - self.goal_m) < (0.012 if closed else 0.025)
-        if lies_at_goal and arm.gripper_m > 0.036:
-            return _leave(tip, self.problem.goal_position_m), turned, OPEN
+        if lies_at_goal and arm.gripper_m > 0.033:
+            return *_approach(tip, turned, self.problem.goal_position_m, turned), OPEN
         if lies_at_goal:
             return tip, turned, OPEN
         if around and closed:
@@ -149,15 +146,6 @@ def hand_yaw(quaternion: Array) -> float:
 def _nearest_turn(cube_pose: Array, hand_rad: float) -> float:
     """The turn of the hand that fits the cube's faces, of the four the nearest to how it is turned now."""
     return hand_rad + wrap(yaw_of(cube_pose) - hand_rad, math.pi / 2.0)
-
-
-def _leave(tip: Array, end: Array) -> Array:
-    """The next waypoint (3,) from the cube, which has been let go, up to `end` (3,).
-
-    Slowly at first: who begins to rise a few steps early, the fingers not yet open, does not lift the cube.
-    """
-    height = tip[2] + LEAVING_M + max(0.0, tip[2] - TIP_HEIGHT_M)
-    return np.array([*end[:2], min(end[2], height)])
 
 
 def _approach(
