@@ -109,7 +109,7 @@ class ToyCheckpoint:
     def device(self) -> torch.device:
         return torch.device("cpu")
 
-    def rollout(self, precision: str) -> Any:
+    def rollout(self, precision: str, compiled: bool) -> Any:
         return self.model
 
 

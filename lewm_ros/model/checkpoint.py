@@ -27,6 +27,7 @@ from lewm_ros.config import (
     from_mapping,
     to_mapping,
 )
+from lewm_ros.model.compiled_rollout import make_rollout
 from lewm_ros.model.decoder import Decoder
 from lewm_ros.model.familiarity import Familiarity
 from lewm_ros.model.format_1 import to_format_2
@@ -149,9 +150,9 @@ class Checkpoint:
         """What a goal has of a state (Kg, D); see `encode`."""
         return self.model.encode_goal(observation_inputs(self.inputs.of_goal(), observation, self.device))[0].float()
 
-    def rollout(self, precision: str) -> Rollout:
+    def rollout(self, precision: str, compiled: bool = False) -> Rollout:
         """A frozen copy of the predictor that rolls out plans fast, with matmuls in `fp32` or `bf16`."""
-        return Rollout(self.model, precision)
+        return make_rollout(self.model, precision, compiled)
 
     def require_tokens(self, tokens: str) -> None:
         """Raise CheckpointError unless the model's state is of these tokens, `cls` or `patches`."""

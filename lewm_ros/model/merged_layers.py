@@ -76,6 +76,11 @@ class ActionModulation:
         self._out = Affine.of(third.weight, third.bias, dtype)
         self._layers = list(layers)
 
+    @property
+    def affines(self) -> tuple[Affine, Affine]:
+        """Its own layers, those of the action encoder."""
+        return self._into, self._out
+
     def __call__(self, actions: Tensor) -> list[Tensor]:
         """Z-scored blocks (..., A) -> each layer's modulations (6, ..., D), scales with their 1 added."""
         condition = F.silu(self._out(F.silu(self._into(actions))))
@@ -88,16 +93,19 @@ class Head:
     def __init__(self, before: nn.LayerNorm, head: nn.Sequential, dtype: torch.dtype) -> None:
         self._before_eps = before.eps
         self._out: Affine | None = None
+        self.affines: tuple[Affine, ...]
         self._after: nn.LayerNorm | None = None
         if len(head) == 2:
             linear, self._after = head
             self._into = Affine.of(*after_norm(before, linear.weight, linear.bias), dtype)
+            self.affines = (self._into,)
             return
         into, batch_norm, _, out = head
         gain = batch_norm.weight * torch.rsqrt(batch_norm.running_var + batch_norm.eps)
         bias = (into.bias - batch_norm.running_mean) * gain + batch_norm.bias
         self._into = Affine.of(*after_norm(before, into.weight * gain[:, None], bias), dtype)
         self._out = Affine.of(out.weight, out.bias, dtype)
+        self.affines = (self._into, self._out)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Tokens (..., W) -> (..., D)."""

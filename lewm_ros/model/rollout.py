@@ -5,7 +5,7 @@ Many candidate plans start from one history, and only the newest state of each s
 - action embeddings and AdaLN modulations are computed once per (plan, step), as one matmul per layer;
 - the states of the history that all plans share are computed once, and only their keys and values are kept;
 - keys and values are reused as long as the window grows (when it slides, positions move and tokens change);
-- the last layer computes only the newest state;
+- the last layer computes only the newest state, and a token that attends to nothing but itself needs no query;
 - attention over a handful of tokens is sums of products (for one token it is its value): general attention kernels
   spend most of their time on layout at this size; many tokens go through torch's fused kernel;
 - layers without a nonlinearity between them are merged: the two of the action encoder, LayerNorm's gain and bias with
@@ -60,6 +60,13 @@ class Rollout:
             self.modulate = ActionModulation(model.action_encoder, self._layers, self._dtype)
             self._head = Head(predictor.norm, model.prediction_projector, self._dtype)
 
+    @property
+    def weights(self) -> list[Tensor]:
+        """Of all matmuls, with their biases."""
+        layers = [affine for layer in self._layers for affine in vars(layer).values()]
+        affines = [self._into, *layers, *self.modulate.affines, *self._head.affines]
+        return [part for affine in affines if affine is not None for part in (affine.weight, affine.bias)]
+
     def start(self, z: Tensor, past_actions: Tensor) -> Imagination:
         """Prepare for plans that begin at the newest of some frames.
 
@@ -89,15 +96,21 @@ class Rollout:
         for depth, (layer, modulation, seen) in enumerate(zip(self._layers, modulations, memory, strict=True)):
             shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unsqueeze(-2).unbind(0)
             y = norm(torch.addcmul(shift_a, norm(x, 1e-6).to(self._dtype), scale_a), 1e-5)
-            if depth == len(self._layers) - 1 and len(x) > 1:
-                queries = self._split(layer.query(y[-1:]), 1)[0]
+            first = len(x) - 1 if depth == len(self._layers) - 1 else 0  # that is asked for
+            asks = max(first, 1) if self.tokens == 1 and not seen else first  # that attends to more than itself
+            if asks:
                 keys, values = self._split(layer.key_value(y), 2)
-                x, gate_a, shift_m, scale_m, gate_m = (t[-1:] for t in (x, gate_a, shift_m, scale_m, gate_m))
+                queries = self._split(layer.query(y[asks:]), 1)[0] if asks < len(x) else None
             else:
                 queries, keys, values = self._split(layer.query_key_value(y), 3)
+            mixed = values[first:asks]
             seen.append((keys, values))
-            keys, values = (_joined(states, queries.shape[2]) for states in zip(*seen, strict=True))
-            mixed = (_attend_few if self._few else _attend_many)(queries, keys, values)
+            if queries is not None:
+                keys, values = (_joined(states, queries.shape[2]) for states in zip(*seen, strict=True))
+                attended = (_attend_few if self._few else _attend_many)(queries, keys, values)
+                mixed = torch.cat([mixed, attended]) if len(mixed) else attended
+            if first:
+                x, gate_a, shift_m, scale_m, gate_m = (t[first:] for t in (x, gate_a, shift_m, scale_m, gate_m))
             x = torch.addcmul(x, gate_a, layer.attention_out(mixed.flatten(-2)))
             y = norm(torch.addcmul(shift_m, norm(x, 1e-6).to(self._dtype), scale_m), 1e-5)
             x = torch.addcmul(x, gate_m, layer.mlp_out(F.gelu(layer.mlp_in(y))))
@@ -223,8 +236,6 @@ def _attend_few(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 def _mix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Scaled queries (B, S, K, heads, head_dim) over a few keys and values (m, B, S, 1, heads, head_dim)."""
-    if len(keys) == 1:
-        return values[0].expand_as(query)
     shares = (query * keys).sum(-1, keepdim=True, dtype=torch.float32).softmax(0)  # (m, B, S, K, heads, 1)
     return (shares.to(query.dtype) * values).sum(0)
 

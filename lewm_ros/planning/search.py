@@ -98,8 +98,8 @@ class Plannable(Protocol):
     gap: Gap | None
     policy: Demonstrator | None
 
-    def rollout(self, precision: str) -> WorldModel:
-        """Rolls out plans, with matmuls in `fp32` or `bf16`."""
+    def rollout(self, precision: str, compiled: bool) -> WorldModel:
+        """Rolls out plans, with matmuls in `fp32` or `bf16`, compiled or as they are."""
         ...
 
 
@@ -154,7 +154,7 @@ class Search:
 
     def __init__(self, checkpoint: Plannable, config: PlannerConfig) -> None:
         space, device, proposal = checkpoint.action_space, checkpoint.device, checkpoint.proposal
-        self._model, self._config = checkpoint.rollout(config.precision), config
+        self._model, self._config = checkpoint.rollout(config.precision, config.compile), config
         self._proposal = proposal
         self.actor = actor_of(config, checkpoint.policy is not None)
         self._demonstrator, self._gap = checkpoint.policy, checkpoint.gap

@@ -59,6 +59,7 @@ class PlannerConfig(
 
     solver: str = setting("cem", "of the search; cem is the paper's", choices=tuple(SOLVERS))
     precision: str = setting("bf16", "of the rollouts", choices=("bf16", "fp32"))
+    compile: bool = setting(False, "compile the rollouts; on the CPU it takes a C++ compiler, and a minute at first")
     deadline_ms: float = setting(
         60_000.0, "after which the search ends with the best plan so far", "ms", 0.001, 600_000.0
     )

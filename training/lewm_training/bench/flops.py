@@ -135,12 +135,18 @@ class Sizes:
         return 3 * self.query + self.mlp
 
     def layers(self, computed: int, seen: int) -> Flops:
-        """The newest `computed` of `seen` frames through all layers, of which the last does only the newest."""
-        last = self.query + 2 * computed * self.query + self.mlp
+        """The newest `computed` of `seen` frames through all layers, of which the last does only the newest.
+
+        A token that attends to nothing but itself asks for nothing.
+        """
+        alone = self.is_single and computed == seen
+        asking = computed - alone
+        inner = asking * self.query + computed * (2 * self.query + self.mlp)
+        last = min(asking, 1) * self.query + 2 * computed * self.query + self.mlp
         keys = [number for number in range(seen - computed + 1, seen + 1) if number > 1 or not self.is_single]
         newest = keys[-1] if keys else 0
         return Flops(
-            2 * ((self.depth - 1) * computed * self.frame + last),
+            2 * ((self.depth - 1) * inner + last),
             2 * ((self.depth - 1) * sum(keys) + newest) * self.attention,
         )
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lewm_ros.config import EncoderConfig, ModelConfig, PredictorConfig
-from lewm_ros.model import LeWorldModel, Rollout
+from lewm_ros.model import LeWorldModel, Rollout, make_rollout
 from lewm_ros.planning import PlannerConfig
 from lewm_ros.planning.costs import latent_displacement
 from lewm_ros.planning.solver import Deadline, Plan, SearchSpace
@@ -44,18 +44,26 @@ def random_states(config: ModelConfig, count: int, generator: torch.Generator, d
     return torch.randn(count, config.tokens_per_frame, config.embedding_dim, generator=generator).to(device)
 
 
-def plan_from(model: LeWorldModel, config: PlannerConfig, z: Tensor, goal: Tensor, seed: int) -> Plan:
+def plan_from(
+    model: LeWorldModel, config: PlannerConfig, z: Tensor, goal: Tensor, seed: int, rollout: Rollout | None = None
+) -> Plan:
     """`search_from` for one problem, from states (H, K, D)."""
-    return search_from(model, config, z.unsqueeze(0), goal, seed)
+    return search_from(model, config, z.unsqueeze(0), goal, seed, rollout)
 
 
 @torch.no_grad()
-def search_from(model: LeWorldModel, config: PlannerConfig, z: Tensor, goal: Tensor, seed: int) -> Plan:
-    """The bare search from states (B, H, K, D) towards one goal (K, D): every action free, no bounds to speak of."""
+def search_from(
+    model: LeWorldModel, config: PlannerConfig, z: Tensor, goal: Tensor, seed: int, rollout: Rollout | None = None
+) -> Plan:
+    """The bare search from states (B, H, K, D) towards one goal (K, D): every action free, no bounds to speak of.
+
+    `rollout` is the model's, if it has been prepared already.
+    """
     batch, known, size = len(z), z.shape[1], model.config.action_dim
     wide = torch.full((size,), 1e6, device=z.device)
     solver = make_solver(config, SearchSpace(-wide, wide, action_block=5, knots=5))
-    imagine, target = Rollout(model, config.precision).start(z, z.new_zeros(batch, known - 1, size)), goal.flatten()
+    rollout, target = rollout or make_rollout(model, config.precision, config.compile), goal.flatten()
+    imagine = rollout.start(z, z.new_zeros(batch, known - 1, size))
     return solver.solve(
         lambda plans: latent_displacement(imagine(plans)[:, :, -1].flatten(-2), target),
         z.new_zeros(batch, 1, config.horizon, size),

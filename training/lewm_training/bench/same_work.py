@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lewm_ros.model import LeWorldModel, Rollout
+from lewm_ros.model import LeWorldModel, Rollout, make_rollout
 from lewm_ros.model.precision import matmul_dtype
 from lewm_training.bench.flops import flops_per_plan, reference_flops
 from lewm_training.bench.paper import (
@@ -46,13 +47,15 @@ def bench_same_work(device: torch.device, repeats: int, seed: int, with_peer: bo
     )
     rates = {precision: matmul_rate(matmul_dtype(precision, device), device) for precision in PRECISIONS}
     planners: dict[str, dict[str, Any]] = {}
-    for precision in PRECISIONS:
+    for precision, compiled in product(PRECISIONS, (False, True)):
+        rollout = make_rollout(model, precision, compiled)
         for solver in ("cem", "icem"):
             config = replace(PAPER_SEARCH, solver=solver, precision=precision, icem_population_decay=1.0)
             seconds = time_calls(
-                partial(plan_from, model, config, z, goal[0], seed), repeats, device, solver, warm_up=1
+                partial(plan_from, model, config, z, goal[0], seed, rollout), repeats, device, solver, warm_up=1
             )
-            planners[f"{solver} {precision}"] = _row(seconds, flops, rates[precision])
+            name = f"{solver} {precision}{', compiled' if compiled else ''}"
+            planners[name] = _row(seconds, flops, rates[precision])
     if with_peer:
         peer = peer_model(model)
         for name in ("CEMSolver", "ICEMSolver"):
