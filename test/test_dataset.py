@@ -320,6 +320,13 @@ def test_actions_are_rows_of_numbers(path: Path) -> None:
         EpisodeDataset.open(path)
 
 
+def test_what_was_meant_is_as_large_as_what_was_done(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["intended_action"] = np.zeros((60, 6), np.float32)
+    with pytest.raises(DatasetError, match=r"'intended_action' has the shape \(60, 6\), 'action' \(60, 7\)"):
+        EpisodeDataset.open(path)
+
+
 def test_what_is_no_dataset_is_told_what_to_do(tmp_path: Path) -> None:
     for name, content in (("bag", "metadata.yaml"), ("mcap", "0.mcap"), ("lerobot", "meta"), ("other", "x")):
         (tmp_path / name).mkdir()

@@ -102,6 +102,28 @@ def test_who_pushes_slides_the_cube_it_holds_straight_to_its_place(arm: SimArm) 
     np.testing.assert_allclose(action[[2, 5, 6]], [0.0, 0.0, 1.0], atol=3e-3)
 
 
+def test_fingers_that_closed_two_centimetres_off_have_hold_of_the_cube(arm: SimArm) -> None:
+    # They take the cube aside of the middle between them: who opens them again never gets anywhere.
+    expert = clean(put(arm, (0.0, 0.0), 0.0))
+    arm.reset(arm.positions_rad, GRIPPER_OPEN_M, cube_on_table(CUBE_M + np.array([0.018, 0.0]), 0.0))
+    assert expert.act(arm)[6] == -1.0, "not near enough to close"
+    closing = np.array([0.0] * 6 + [1.0])
+    while arm.gripper_m > CUBE_HALF_M + 1e-3:
+        apply_action(arm, TWISTS, closing)
+    action = expert.act(arm)
+    assert action[6] == 1.0 and action[2] > 0.0
+
+
+def test_the_hand_leaves_when_its_fingers_are_wide_open(arm: SimArm) -> None:
+    expert = clean(put(arm, (0.0, 0.0), 0.0))
+    at_goal = cube_on_table(expert.goal_m[:2], 0.0)
+    above = arm.solve_pose(np.array([*expert.goal_m[:2], TIP_HEIGHT_M]), hand_down(0.0), PANDA.home_rad)
+    for opening_m, up in ((0.034, 0), (GRIPPER_OPEN_M, 1)):
+        arm.reset(above, opening_m, at_goal)
+        action = expert.act(arm)
+        assert np.sign(action[2].round(3)) == up and action[6] == -1.0
+
+
 def test_a_cube_that_was_carried_was_not_pushed(arm: SimArm) -> None:
     problem, task = put(arm, (0.0, 0.0), 0.1), make_task("push")
     arm.reset(problem.start_rad, cube_pose=problem.cube_goal_pose)
@@ -146,6 +168,21 @@ def test_experts_solve_their_task(arm: SimArm, name: str, expert: type[Expert], 
         assert task.distance_m(arm, problem) <= task.success_m
         # The cube was carried over the table, or never left it.
         assert highest_m > 0.08 if name == "pick_place" else highest_m < 1.5 * CUBE_HALF_M
+
+
+@pytest.mark.parametrize("space", ["ee_delta", "joint_delta"])
+def test_what_an_expert_intends_is_what_it_does_but_for_the_noise(space: str) -> None:
+    for noise in (0.0, 0.3):
+        environment = PandaEnvironment("push", image_size=16, action_space=space, noise=noise)
+        recording = environment.record(0, np.random.default_rng(1))
+        off = []
+        for _ in range(60):
+            action = recording.behaviour.act()
+            off.append(np.abs(action - recording.intention()).max())
+            environment.step(action)
+        assert (max(off) > 1e-3) == (noise > 0.0)
+        assert min(off) < 1e-3, "noise comes in gusts"
+        environment.close()
 
 
 @pytest.mark.parametrize("height_m", [0.0, 0.05])

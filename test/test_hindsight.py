@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 from toy_dataset import META
 
 from lewm_ros.config import InputsConfig, ReadoutConfig, TrainConfig, WayToGraspConfig, to_mapping
-from lewm_ros.robot.arm_actions import ee_delta
-from lewm_training.data import DatasetError, EpisodeDataset, merge_episodes, write_episode
+from lewm_ros.robot.arm_actions import ee_delta, joint_delta
+from lewm_training.data import INTENDED, DatasetError, EpisodeDataset, merge_episodes, write_episode
 from lewm_training.data.hindsight import HindsightGoals, grasp_rows
 from lewm_training.data.targets import targets_of, way_to_grasp
-from lewm_training.data.windows import InputReader
+from lewm_training.data.windows import IMITATED, InputReader, WindowReader
 from lewm_training.learn.objective import Readout
 from lewm_training.learn.statistics import input_spec_of
 
@@ -97,6 +98,23 @@ def test_goals_lie_between_the_frame_and_the_end_of_its_episode(dataset: Episode
     # The last row is drawn half the time, and once more by chance: of 18 rows, .5 + .5 / 18 = .53.
     assert 0.45 < np.mean(goals[:500] == STEPS - 1) < 0.61
     assert (HindsightGoals(dataset, 1.0).draw(np.random.default_rng(0), np.array([0, STEPS])) == [19, 39]).all()
+
+
+def test_what_a_demonstrator_meant_is_imitated_and_what_it_did_is_predicted(tmp_path: Path) -> None:
+    action = np.tile(np.linspace(-0.04, 0.04, 12, dtype=np.float32)[:, None], 7)
+    column = {"pixels": np.zeros((12, 8, 8, 3), np.uint8), "action": action}
+    space = replace(joint_delta([f"joint_{n}" for n in range(7)], [0.05] * 7, 20.0), action_block=2)
+    for name, extra in (("told", {INTENDED: -action}), ("untold", {})):
+        write_episode(tmp_path / "0.h5", column | extra, {"number": 0})
+        merge_episodes([tmp_path / "0.h5"], tmp_path / f"{name}.h5", META)
+        dataset = EpisodeDataset.open(tmp_path / f"{name}.h5")
+        inputs = input_spec_of(InputsConfig(), 8, dataset, np.array([0]))
+        reader = WindowReader(InputReader(dataset, inputs), space, torch.device("cpu"))
+        values, done = reader.read(np.array([3]), 3, HindsightGoals(dataset, 1.0))
+        # From row 3 on two blocks of two steps; by a mean of 0 and a deviation of 1 they stay what they are.
+        np.testing.assert_allclose(done.reshape(4, 7), action[3:7], atol=1e-7)
+        meant = -action[3:7] if extra else action[3:7]
+        np.testing.assert_allclose(values[IMITATED].reshape(4, 7), meant, atol=1e-7)
 
 
 def test_a_readout_counts_only_what_is_known() -> None:

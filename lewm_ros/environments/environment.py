@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -65,12 +65,15 @@ class Recording:
         steps: how many control steps.
         notes: for the dataset.
         problem: that the behaviour solves; None if it only explores.
+        intention: what the last action (dim,) would have been without the noise that the behaviour adds to widen what
+            is recorded; None if it adds none.
     """
 
     behaviour: Behaviour
     steps: int
     notes: dict[str, Any] = field(default_factory=dict)
     problem: Problem | None = None
+    intention: Callable[[], Array] | None = None
 
 
 class Environment(Protocol):

@@ -60,6 +60,17 @@ class Acting:
         return self.change(self.actor.act(self.arm))
 
 
+@dataclass(frozen=True)
+class Demonstrating(Acting):
+    """An expert on its arm."""
+
+    actor: Expert
+
+    def intended(self) -> Array:
+        """What the last action (dim,) would have been without the expert's noise."""
+        return self.change(self.actor.intended)
+
+
 EXPERTS: Mapping[str, type[Expert]] = {"push": PushExpert, "pick_place": PickPlaceExpert}
 SPACES = {"reach": "joint_delta", "push": "ee_delta", "pick_place": "ee_delta"}
 """Which action space each task is recorded in unless another is asked for."""
@@ -223,13 +234,15 @@ class PandaEnvironment:
         if not self._steady:
             variety = self._interference = Variety(rng, moves_until=steps // 2)
             variety.change_view(self.arm)
-        return Recording(self._acting(problem, rng, noise), steps, {"kind": "expert", "noise": noise}, problem)
+        acting = self._acting(problem, rng, noise)
+        notes = {"kind": "expert", "noise": noise}
+        return Recording(acting, steps, notes, problem, acting.intended)
 
-    def _acting(self, problem: PandaProblem, rng: np.random.Generator, noise: float) -> Acting:
+    def _acting(self, problem: PandaProblem, rng: np.random.Generator, noise: float) -> Demonstrating:
         """The task's expert on the arm, in the actions of this environment."""
         twists = panda_space("ee_delta", self.action_space.control_hz, gripper=True)
         actor = EXPERTS[self.name](problem, twists.high, rng, noise)
-        return Acting(actor, self.arm, np.asarray if self.action_space.name == "ee_delta" else self._to_joints)
+        return Demonstrating(actor, self.arm, np.asarray if self.action_space.name == "ee_delta" else self._to_joints)
 
     def _to_joints(self, action: Array) -> Array:
         """A twist and a gripper command as joint deltas and the same command."""

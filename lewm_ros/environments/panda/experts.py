@@ -48,6 +48,16 @@ NOISE_TURNS = 0.05
 """Noise comes in gusts, so that what follows one is the expert's own way back: chance per control step that one begins,
 or ends."""
 
+AROUND_M, HELD_M = 0.012, 0.025
+"""So near to where it is to close, the hand closes; fingers that have closed on something so near have hold of it."""
+
+RELEASE_M, LEAVE_M = 0.008, 0.02
+"""So near its place the cube is let go, and may lie when the hand leaves it."""
+
+SHUT_M, CLOSED_M, OPEN_M = 0.015, 0.027, 0.036
+"""Openings per finger: narrower, there is no cube between them; narrower, they have closed; wider, they are open, and
+the hand may leave without taking the cube along."""
+
 ASTRAY = 0.5
 ASTRAY_M, ASTRAY_RAD = 0.05, math.pi / 4.0
 NOTICED_M = np.array([0.02, 0.08])
@@ -77,18 +87,19 @@ class Expert(ABC):
         self.astray_rad = rng.uniform(-ASTRAY_RAD, ASTRAY_RAD)
         self.noticed_m = rng.uniform(*NOTICED_M)
         self.is_astray = rng.random() < ASTRAY and noise > 0.0
+        self.intended = np.zeros(7)
 
     def act(self, arm: SimArm) -> Array:
-        """The next action (7,), within the limit."""
+        """The next action (7,), within the limit; `intended` is what it would be without noise."""
         position, yaw, gripper = self.intend(arm)
         twist = GAIN * arm.twist_to(position, hand_down(yaw), arm.target_rad)
-        action = np.array(
+        self.intended = np.array(
             [*_shorten(twist[:3], self.pace * self.limit[0]), *_shorten(twist[3:], self.limit[3]), gripper]
         )
         kick = self.rng.normal(size=7) * math.sqrt(1.0 - NOISE_MEMORY**2)
         self.gust ^= self.rng.random() < NOISE_TURNS
         self.wander = NOISE_MEMORY * self.wander + self.gust * self.noise * self.limit * kick
-        return np.clip(action + self.wander, -self.limit, self.limit)
+        return np.clip(self.intended + self.wander, -self.limit, self.limit)
 
     @abstractmethod
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:
@@ -112,18 +123,19 @@ class PickPlaceExpert(Expert):
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:
         cube, tip, turned = arm.cube_pose, arm.tcp_position_m, hand_yaw(arm.tcp_quaternion)
         grasp = np.array([*cube[:2], cube[2] + TIP_HEIGHT_M - self.goal_m[2]])
-        closed = arm.gripper_m < 0.027
-        around = np.linalg.norm(grasp - tip) < 0.012
-        lies_at_goal = np.linalg.norm(cube[:3] - self.goal_m) < (0.012 if closed else 0.025)
-        if lies_at_goal and arm.gripper_m > 0.033:
+        closed = arm.gripper_m < CLOSED_M
+        off_m = np.linalg.norm(grasp - tip)
+        holds = closed and arm.gripper_m > SHUT_M and off_m < HELD_M
+        lies_at_goal = np.linalg.norm(cube[:3] - self.goal_m) < (RELEASE_M if closed else LEAVE_M)
+        if lies_at_goal and arm.gripper_m > OPEN_M:
             return *_approach(tip, turned, self.problem.goal_position_m, turned), OPEN
         if lies_at_goal:
             return tip, turned, OPEN
-        if around and closed:
+        if holds:
             place = np.array([*(self.goal_m[:2] + tip[:2] - cube[:2]), TIP_HEIGHT_M])
             return *self.bring(tip, turned, place), CLOSED
         yaw = _nearest_turn(cube, turned)
-        return (grasp, yaw, CLOSED) if around else (*self.approach(arm, grasp, yaw), OPEN)
+        return (grasp, yaw, CLOSED) if off_m < AROUND_M else (*self.approach(arm, grasp, yaw), OPEN)
 
     def bring(self, tip: Array, turned_rad: float, place: Array) -> tuple[Array, float]:
         """The next waypoint (3,) and turn of the hand at `tip` that brings the cube it holds to `place` (3,)."""

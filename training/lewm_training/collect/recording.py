@@ -18,7 +18,7 @@ from lewm_ros.environments.environment import EnvironmentGone, check_observation
 from lewm_ros.environments.panda.tasks import TASKS
 from lewm_training.collect.learner import Learner
 from lewm_training.collect.workers import Spread
-from lewm_training.data import merge_episodes, write_episode
+from lewm_training.data import INTENDED, merge_episodes, write_episode
 from lewm_training.data.spec import camera_columns
 from lewm_training.data.writing import parts_folder
 
@@ -123,6 +123,8 @@ def _record(config: CollectConfig, number: int) -> tuple[dict[str, NDArray[Any]]
         action = recording.behaviour.act()
         row = {column: observation.frames[camera] for camera, column in frames.items()}
         numbers = {**observation.vectors, **environment.labels(), "action": action}
+        if recording.intention is not None:
+            numbers[INTENDED] = recording.intention()
         row |= {name: np.asarray(value, np.float32) for name, value in numbers.items()}
         for name, value in row.items():
             rows.setdefault(name, []).append(value)

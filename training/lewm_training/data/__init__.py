@@ -7,9 +7,11 @@ contiguous and uncompressed so that windows are read straight from the page cach
 from lewm_training.data.checks import DatasetError, EpisodeError, SkippableError
 from lewm_training.data.joining import open_datasets
 from lewm_training.data.reading import EpisodeDataset
+from lewm_training.data.spec import INTENDED
 from lewm_training.data.writing import merge_episodes, write_episode
 
 __all__ = [
+    "INTENDED",
     "DatasetError",
     "EpisodeDataset",
     "EpisodeError",

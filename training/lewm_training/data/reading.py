@@ -21,11 +21,11 @@ from lewm_training.data.checks import DatasetError, EpisodeError, SkippableError
 from lewm_training.data.fingerprint import DIGITS
 from lewm_training.data.frames import Frames, MappedFrames, StoredFrames
 from lewm_training.data.meta import check_episode_notes, read_meta
-from lewm_training.data.spec import DatasetSpec
+from lewm_training.data.spec import INTENDED, DatasetSpec
 from lewm_training.data.stored import StoredColumn, damage_named, find_column, open_hdf5, require_column
 
 INDEX_COLUMNS = ("ep_len", "ep_offset")
-CHECKED_COLUMNS = ("action", "proprio", "timestamp_s")
+CHECKED_COLUMNS = ("action", INTENDED, "proprio", "timestamp_s")
 """Beside the vectors."""
 
 IMPORT_HINT = " (`lewm import --from hdf5` takes columns of other names)"
@@ -95,6 +95,9 @@ class EpisodeDataset:
             if len(file["action"].shape) != 2:
                 shape = file["action"].shape
                 raise DatasetError(f"{path}: column 'action' has the shape {shape}, expected (N, numbers)")
+            if INTENDED in file and file[INTENDED].shape[1:] != file["action"].shape[1:]:
+                shapes = file[INTENDED].shape, file["action"].shape
+                raise DatasetError(f"{path}: column '{INTENDED}' has the shape {shapes[0]}, 'action' {shapes[1]}")
             checked = (n for n in {*CHECKED_COLUMNS, *spec.vectors} if find_column(file, n) is not None)
             lengths, offsets = read_index(file, (*spec.cameras.values(), *sorted(checked)))
             check_episode_notes(meta, len(lengths), path)
@@ -221,10 +224,17 @@ class EpisodeDataset:
             raise DatasetError(f"{self.path}: no anchored episodes; set anchored_fraction to 0 or collect with `lewm`")
         return [np.array([e for e, anchor in anchors.items() if anchor == group]) for group in groups]
 
-    def read_actions(self, starts: NDArray[np.int64], blocks: int, action_block: int) -> NDArray[np.float32]:
-        """The actions (B, blocks, action_block, dim) from these rows on."""
+    def read_actions(
+        self, starts: NDArray[np.int64], blocks: int, action_block: int, column: str = "action"
+    ) -> NDArray[np.float32]:
+        """The actions (B, blocks, action_block, dim) from these rows on, or those of another column."""
         steps = starts[:, None] + np.arange(blocks * action_block)
-        return self.columns["action"][steps].reshape(len(starts), blocks, action_block, -1)
+        return self.columns[column][steps].reshape(len(starts), blocks, action_block, -1)
+
+    @property
+    def imitated(self) -> str:
+        """The column of actions that a policy is to imitate."""
+        return INTENDED if INTENDED in self.columns else "action"
 
     def statistics(self, name: str, episodes: NDArray[np.int64]) -> ColumnStatistics:
         """Mean, standard deviation and range of a column over some episodes, read one after the other.

@@ -14,6 +14,12 @@ from lewm_ros.robot.arm_actions import named_space
 FRAMES = "pixels"
 """The column of the only camera; of several, it is followed by an underscore and the camera's name."""
 
+INTENDED = "intended_action"
+"""The column of what a demonstrator meant to do, where noise was added to its actions; a policy learns from these.
+
+DART (Laskey et al., arXiv 1703.09327): noise shows the way back from mistakes, and need not itself be imitated.
+"""
+
 PROPRIO = "proprio"
 """The vector of joint positions; in worlds without joints, whatever else a body knows of itself."""
 

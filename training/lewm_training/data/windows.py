@@ -33,6 +33,9 @@ Windows = tuple[Inputs, Tensor]
 LABEL, GOAL = "label/", "goal/"
 """What the names of labels and of a goal's inputs begin with, so that they are not those of what the model takes in."""
 
+IMITATED = f"{LABEL}imitated"
+"""The label (B, F-1, A) of the z-scored blocks that a policy is to imitate."""
+
 STEPS_LEFT = f"{LABEL}steps_left"
 """The label (B,) that says how many control steps after its first frame a window's goal lies."""
 
@@ -123,7 +126,8 @@ class WindowReader:
     def read(self, starts: NDArray[np.int64], frames: int, goals: HindsightGoals | None = None) -> Windows:
         """Frames uint8 (B, frames, size, size, 3), vectors, and z-scored blocks (B, frames-1, A), on the host.
 
-        With `goals`, what a goal has of a later frame (B, ...) comes too, under `GOAL`; the starts say which frame.
+        With `goals`, what a goal has of a later frame (B, ...) comes too, under `GOAL`; the starts say which frame. And
+        so do the blocks to imitate on the way there.
         """
         block = self.action_space.action_block
         values = self.inputs.read(starts[:, None] + block * np.arange(frames))
@@ -131,10 +135,16 @@ class WindowReader:
             rows = goals.draw(np.random.default_rng(starts), starts + block * (frames - 1))
             values |= {f"{GOAL}{name}": value for name, value in self._of_goal.read(rows).items()}
             values[STEPS_LEFT] = torch.from_numpy(rows - starts)
-        actions = self.action_space.normalise(self.dataset.read_actions(starts, frames - 1, block)).astype(np.float32)
+            values[IMITATED] = self._blocks(starts, frames - 1, self.dataset.imitated)
+        actions = self._blocks(starts, frames - 1, "action")
         if self.device.type != "cuda":
-            return values, torch.from_numpy(actions)
-        return {name: value.pin_memory() for name, value in values.items()}, torch.from_numpy(actions).pin_memory()
+            return values, actions
+        return {name: value.pin_memory() for name, value in values.items()}, actions.pin_memory()
+
+    def _blocks(self, starts: NDArray[np.int64], blocks: int, column: str) -> Tensor:
+        """The z-scored blocks (B, blocks, A) of a column from these rows on."""
+        actions = self.dataset.read_actions(starts, blocks, self.action_space.action_block, column)
+        return torch.from_numpy(self.action_space.normalise(actions).astype(np.float32))
 
     def to_device(self, windows: Windows) -> Windows:
         """What `read` gives, on the device, normalised."""

@@ -12,7 +12,7 @@ from lewm_ros.config import TrainConfig
 from lewm_ros.model import LeWorldModel, SIGReg
 from lewm_ros.model.inputs import Inputs
 from lewm_ros.model.policy import Policy
-from lewm_training.data.windows import GOAL, LABEL, STEPS_LEFT
+from lewm_training.data.windows import GOAL, IMITATED, LABEL, STEPS_LEFT
 from lewm_training.learn.distributed import GlobalSIGReg, Ranks
 
 
@@ -91,7 +91,7 @@ class Objective(nn.Module):
             terms[f"readout/{name}"] = share * readout(loss.states, inputs[f"{LABEL}{name}"])
             total = total + readout.weight * terms[f"readout/{name}"]
         if self.policy is not None:
-            terms["behaviour"] = share * self._behaviour_error(loss.states, inputs, actions)
+            terms["behaviour"] = share * self._behaviour_error(loss.states, inputs)
             total = total + config.behaviour.weight * terms["behaviour"]
         return {"loss": total, **terms}
 
@@ -99,13 +99,14 @@ class Objective(nn.Module):
         """SIGReg of states (T, B, D); a frozen encoder's cannot collapse, and are far too many."""
         return self.sigreg(z, directions) if self.config.model.tokens == "cls" else z.new_zeros(())
 
-    def _behaviour_error(self, z: Tensor, inputs: Inputs, actions: Tensor) -> Tensor:
-        """How badly the policy guesses, at every frame but the last, what was done next on the way to the goal."""
+    def _behaviour_error(self, z: Tensor, inputs: Inputs) -> Tensor:
+        """How badly the policy guesses, at every frame but the last, what is to be done next on the way to the goal."""
         goal_inputs = {name.removeprefix(GOAL): value for name, value in inputs.items() if name.startswith(GOAL)}
         goal = self.model.encode_goal(goal_inputs).flatten(1)  # (B, Kg * D)
-        frames = actions.shape[1]
+        blocks = inputs[IMITATED]
+        frames = blocks.shape[1]
         left = inputs[STEPS_LEFT][:, None] - self.action_block * torch.arange(frames, device=z.device)
-        return self.policy.loss(z[:, :frames].flatten(2), goal[:, None].expand(-1, frames, -1), actions, left)
+        return self.policy.loss(z[:, :frames].flatten(2), goal[:, None].expand(-1, frames, -1), blocks, left)
 
     def _rollout_error(self, z: Tensor, predicted: Tensor, actions: Tensor) -> Tensor:
         """Squared error of what lies 2 to `rollout_blocks` blocks ahead, each prediction fed back.

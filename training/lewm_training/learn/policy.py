@@ -67,7 +67,7 @@ class Lesson:
     Attributes:
         z: states (B, K * D).
         goal: what a goal has of a state (B, Kg * D).
-        blocks: z-scored (B, A), done from the frame on.
+        blocks: z-scored (B, A), to be imitated from the frame on.
         left: control steps (B,) to the goal.
     """
 
@@ -104,7 +104,8 @@ class Demonstrations:
         """So many of these rows, with goals."""
         starts = rng.choice(rows, count)
         goals = self._rows[self.at(self._goals.draw(rng, starts))]
-        blocks = self._space.normalise(self._dataset.read_actions(starts, 1, self._space.action_block)[:, 0])
+        done = self._dataset.read_actions(starts, 1, self._space.action_block, self._dataset.imitated)
+        blocks = self._space.normalise(done[:, 0])
         return Lesson(
             self.states[self.at(starts)],
             self._as_goals(goals),
