@@ -37,14 +37,10 @@ class CompiledRollout(Rollout):
 
     def start(self, z: Tensor, past_actions: Tensor) -> Imagination:
         """See `Rollout.start`."""
-        return _CompiledImagination(self, super().start(z, past_actions), z, past_actions)
-
-    def start_plainly(self, z: Tensor, past_actions: Tensor) -> Imagination:
-        """As `start`, with nothing compiled."""
-        return super().start(z, past_actions)
+        return _CompiledImagination(self, z, past_actions)
 
     def imagine(self, z: Tensor, past_actions: Tensor, plans: Tensor) -> Tensor | None:
-        """The states that plans lead to; None if they cannot be compiled."""
+        """The states that plans lead to; None if they are not to be compiled, or cannot be."""
         if self._compiled is None or torch.is_grad_enabled():
             return None
         try:
@@ -57,23 +53,23 @@ class CompiledRollout(Rollout):
 
 
 class _CompiledImagination(Imagination):
-    def __init__(self, rollout: CompiledRollout, plain: Imagination, z: Tensor, past_actions: Tensor) -> None:
-        self.__dict__.update(plain.__dict__)
-        self._compiling, self._begin = rollout, (z, past_actions)
+    def __init__(self, rollout: CompiledRollout, z: Tensor, past_actions: Tensor) -> None:
+        super().__init__(rollout, z, past_actions)
+        self._compiled, self._begin = rollout, (z, past_actions)
 
     def _imagine(self, plans: Tensor) -> Tensor:
-        states = self._compiling.imagine(*self._begin, plans)
+        states = self._compiled.imagine(*self._begin, plans)
         return super()._imagine(plans) if states is None else states
 
 
 class _Frozen(nn.Module):
     """What is compiled, with all weights as its own: only of these does torch know that they stay as they are."""
 
-    def __init__(self, rollout: CompiledRollout) -> None:
+    def __init__(self, rollout: Rollout) -> None:
         super().__init__()
         self._rollout = rollout
         for number, weight in enumerate(rollout.weights):
             self.register_buffer(f"weight_{number}", weight)
 
     def forward(self, z: Tensor, past_actions: Tensor, plans: Tensor) -> Tensor:
-        return self._rollout.start_plainly(z, past_actions)(plans)
+        return Imagination(self._rollout, z, past_actions)(plans)

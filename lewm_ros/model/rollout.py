@@ -74,7 +74,7 @@ class Rollout:
             z: states (B, H, K, D) of the newest frames, oldest first; H at most the model's history.
             past_actions: z-scored blocks (B, H-1, A) executed between them.
         """
-        return Imagination(self, z.float(), self.modulate(past_actions.transpose(0, 1).unsqueeze(2)))
+        return Imagination(self, z, past_actions)
 
     def embed(self, z: Tensor) -> Tensor:
         """States (..., K, D) -> the predictor's input (..., K, W), but for positions."""
@@ -130,15 +130,14 @@ class Imagination:
 
     Args:
         rollout: the predictor.
-        z: states (B, H, K, D), oldest first.
-        past_modulations: of the actions between them, each layer's (6, H-1, B, 1, W).
+        z, past_actions: see there.
     """
 
-    def __init__(self, rollout: Rollout, z: Tensor, past_modulations: list[Tensor]) -> None:
-        self._rollout, self._z = rollout, z
-        states = rollout.embed(z).transpose(0, 1).unsqueeze(2)  # (H, B, 1, K, W)
+    def __init__(self, rollout: Rollout, z: Tensor, past_actions: Tensor) -> None:
+        self._rollout, self._z = rollout, z.float()
+        states = rollout.embed(self._z).transpose(0, 1).unsqueeze(2)  # (H, B, 1, K, W)
         self._shared, self._newest = states[:-1], states[-1]
-        self._past_modulations = past_modulations
+        self._past_modulations = rollout.modulate(past_actions.transpose(0, 1).unsqueeze(2))  # (6, H-1, B, 1, W) each
         self._memories: dict[int, Memory] = {}
 
     def __call__(self, plans: Tensor) -> Tensor:
