@@ -1,8 +1,7 @@
 """Search by least squares: Levenberg-Marquardt on the residuals, with finite differences through the model.
 
 A plan has few free knots and a rollout of one candidate more costs next to nothing, so the whole Jacobian is one batch
-of candidates that differ in one knot each, and the first one comes with the batch that scores the starts. Near a goal
-this converges in a few batches where sampling needs dozens.
+of candidates that differ in one knot each. Near a goal this converges in a few batches where sampling needs dozens.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from lewm_ros.planning.solver import Deadline, Plan, Residuals, SearchSettings, 
 DIFFERENCE = 0.05
 """Size of the finite differences, in z-scored actions: above the rounding of fp32 rollouts, below their curvature."""
 
-DAMPINGS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+DAMPINGS = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 0.3, 1.0, 10.0)
 """Tried side by side in every iteration, relative to the mean curvature; the best one counts."""
 
 JACOBIAN_EVERY = 3
@@ -26,8 +25,7 @@ class GaussNewton:
     """Levenberg-Marquardt (Marquardt, 1963) from the best start; a knot at a bound moves only inwards.
 
     Between measured Jacobians stand Broyden's rank-one updates (1965): such a step takes the rollouts of its dampings
-    only, a seventh of those that a Jacobian takes for 35 knots. The first Jacobian is measured at the first start,
-    which is usually the best or near it; where another start is better, an update leads from the one to the other.
+    only, a fifth of those that a Jacobian takes for 35 knots.
 
     `precision` should be fp32.
     """
@@ -43,17 +41,10 @@ class GaussNewton:
         if not deadline.allows_step():
             unscored = torch.full((len(starts),), float("inf"), device=starts.device)
             return Plan(space.to_blocks(candidates[:, 0]), unscored, starts[:, :1], 0)
-        first = candidates[:, 0]
-        sizes = self._differences(first)
-        values = residuals(space.to_blocks(torch.cat([candidates, _probes(first, sizes)], dim=1)))
-        values, probed = values[:, : candidates.shape[1]], values[:, candidates.shape[1] :]  # (B, P, R), (B, N, R)
-        best, cost, here = _best(candidates, values)
-        elites = best.unsqueeze(1)
-        at_first = values[:, 0].nan_to_num()
-        jacobian = _broyden(_slopes(probed, at_first, sizes), (best - first).flatten(1), here - at_first)
-        finished = 0
+        best, cost, here = _best(candidates, residuals(space.to_blocks(candidates)))
+        elites, finished = best.unsqueeze(1), 0
         while finished < self.config.iterations and deadline.allows_step():
-            if finished and finished % JACOBIAN_EVERY == 0:
+            if finished % JACOBIAN_EVERY == 0:
                 jacobian = self._jacobian(residuals, best, here)
             candidates = self._steps(best, here, jacobian)  # (B, dampings, T, knots, dim)
             values = residuals(space.to_blocks(candidates))
@@ -70,7 +61,8 @@ class GaussNewton:
     def _jacobian(self, residuals: Residuals, knots: Tensor, here: Tensor) -> Tensor:
         """The Jacobian (B, N, R), transposed, at knots (B, T, knots, dim) with residuals (B, R)."""
         sizes = self._differences(knots)
-        return _slopes(residuals(self.space.to_blocks(_probes(knots, sizes))), here, sizes)
+        probed = residuals(self.space.to_blocks(_probes(knots, sizes))).nan_to_num()
+        return (probed - here.unsqueeze(1)) / sizes.unsqueeze(2)
 
     def _differences(self, knots: Tensor) -> Tensor:
         """By how much (B, N) to change each of the knots (B, T, knots, dim): towards the inside of the bounds."""
@@ -102,11 +94,6 @@ def _best(candidates: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _probes(knots: Tensor, sizes: Tensor) -> Tensor:
     """Candidates (B, N, T, knots, dim) that differ from knots (B, T, knots, dim) by one of the sizes (B, N) each."""
     return knots.unsqueeze(1) + torch.diag_embed(sizes).unflatten(2, knots.shape[1:])
-
-
-def _slopes(probed: Tensor, here: Tensor, sizes: Tensor) -> Tensor:
-    """Differences (B, N, R) of the probes' residuals from those (B, R) where they were taken, per size (B, N)."""
-    return (probed.nan_to_num() - here.unsqueeze(1)) / sizes.unsqueeze(2)
 
 
 def _broyden(jacobian: Tensor, step: Tensor, change: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lewm_ros.model import Rollout
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.planning import PlannerConfig
 from lewm_ros.planning.search import PlanningProblem, Search
@@ -30,8 +29,6 @@ FAST = PlannerConfig(
     solver="gauss_newton", samples=1, elites=1, iterations=1, horizon=5, knots_per_block=1, precision="fp32"
 )
 """What reaches the same cost, with as few iterations as it takes."""
-
-PLANNERS = {"gauss_newton": FAST, "gauss_newton, compiled": replace(FAST, compile=True)}
 
 MOST_ITERATIONS = 20
 
@@ -49,61 +46,25 @@ def bench_same_quality(checkpoint: Checkpoint, task: str, problems: int, seed: i
     model, space = checkpoint.model, checkpoint.action_space
     peer = peer_model(model)
     solver = peer_solver("CEMSolver", peer, space.block_dim, PAPER_SEARCH.horizon, seed, **peer_sizes(PAPER_SEARCH))
-    searches = {name: _Searches(_OneRollout(**vars(checkpoint)), config) for name, config in PLANNERS.items()}
     rows = []
     pairs = planning_problems(checkpoint, task, problems, seed)
     for z, goal in tqdm(pairs, desc="same quality", unit="problem"):
         started_s = time.perf_counter()
         peer_blocks = peer_plan(solver, z.unsqueeze(0), goal)
-        row: dict[str, Any] = {"peer_s": time.perf_counter() - started_s}
-        row["peer_cost"] = final_distance(model, z, goal, peer_blocks)
+        peer_s = time.perf_counter() - started_s
+        peer_cost = final_distance(model, z, goal, peer_blocks)
         with _threads(THREADS):
-            found = {
-                name: _time_to(each, checkpoint, z, goal, row["peer_cost"], seed) for name, each in searches.items()
-            }
-        rows.append(row | found)
+            rows.append({"peer_s": peer_s, "peer_cost": peer_cost} | _time_to(checkpoint, z, goal, peer_cost, seed))
+    ratios = [row["peer_s"] / row["plan_s"] if row["plan_s"] else 0.0 for row in rows]
     return {
         "problems": rows,
+        "reached": sum(row["plan_s"] is not None for row in rows),
         "threads": THREADS,
         "peer_s": float(np.median([row["peer_s"] for row in rows])),
-        "planners": {name: _summary(rows, name) for name in PLANNERS},
-    }
-
-
-def _summary(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
-    """How often and how fast one of the planners reaches the reference's cost."""
-    seconds = [row[name]["plan_s"] or math.inf for row in rows]
-    ratios = [row["peer_s"] / plan_s for row, plan_s in zip(rows, seconds, strict=True)]
-    return {
-        "reached": sum(math.isfinite(plan_s) for plan_s in seconds),
-        "plan_s": float(np.median(seconds)),
+        "plan_s": float(np.median([row["plan_s"] or math.inf for row in rows])),
         "times_faster": float(np.median(ratios)),
         "times_faster_p10": float(np.quantile(ratios, 0.1)),
     }
-
-
-@dataclass(frozen=True)
-class _OneRollout(Checkpoint):
-    """A checkpoint whose rollouts are made, and compiled, once."""
-
-    made: dict[tuple[str, bool], Rollout] = field(default_factory=dict)
-
-    def rollout(self, precision: str, compiled: bool = False) -> Rollout:
-        if (precision, compiled) not in self.made:
-            self.made[precision, compiled] = super().rollout(precision, compiled)
-        return self.made[precision, compiled]
-
-
-class _Searches:
-    """Searches that differ in their number of iterations."""
-
-    def __init__(self, checkpoint: Checkpoint, config: PlannerConfig) -> None:
-        self._checkpoint, self._config, self._made = checkpoint, config, dict[int, Search]()
-
-    def __getitem__(self, iterations: int) -> Search:
-        if iterations not in self._made:
-            self._made[iterations] = Search(self._checkpoint, replace(self._config, iterations=iterations))
-        return self._made[iterations]
 
 
 @contextmanager
@@ -130,9 +91,7 @@ def planning_problems(checkpoint: Checkpoint, task: str, count: int, seed: int) 
     return pairs
 
 
-def _time_to(
-    searches: _Searches, checkpoint: Checkpoint, z: Tensor, goal: Tensor, cost: float, seed: int
-) -> dict[str, Any]:
+def _time_to(checkpoint: Checkpoint, z: Tensor, goal: Tensor, cost: float, seed: int) -> dict[str, Any]:
     """Seconds of the first search, by number of iterations, whose plan costs no more; None if none does."""
     model, size, device = checkpoint.model, checkpoint.action_space.block_dim, z.device
     problem = PlanningProblem(
@@ -143,7 +102,8 @@ def _time_to(
         free=torch.ones(FAST.horizon * checkpoint.action_space.action_block, dtype=torch.bool, device=device),
     )
     for iterations in range(1, MOST_ITERATIONS + 1):
-        search, generator = searches[iterations], torch.Generator(device).manual_seed(seed)
+        search = Search(checkpoint, replace(FAST, iterations=iterations))
+        generator = torch.Generator(device).manual_seed(seed)
         with torch.no_grad():
             found = search(problem, generator, Deadline())
             reached = final_distance(model, z, goal, found.blocks)
