@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -32,16 +30,13 @@ FAST = PlannerConfig(
 
 MOST_ITERATIONS = 20
 
-THREADS = 1
-"""For so small a search; more of them wait for one another longer than they compute. `planner_node` has as many."""
-
 
 def bench_same_quality(checkpoint: Checkpoint, task: str, problems: int, seed: int) -> dict[str, Any]:
     """Time to a plan that costs no more than the reference's 300 x 30 CEM plan, on problems of a task.
 
     Both start from one frame and judge by the latent distance to the goal at the last step, scored in fp32 by the
-    model's own rollout. The reference knows no action bounds and has all threads; this planner keeps to bounds, in one
-    thread. Its time is that of the whole call, for the fewest iterations that reach the cost.
+    model's own rollout. The reference knows no action bounds; this planner keeps to them. Its time is that of the
+    whole call, for the fewest iterations that reach the cost.
     """
     model, space = checkpoint.model, checkpoint.action_space
     peer = peer_model(model)
@@ -53,29 +48,16 @@ def bench_same_quality(checkpoint: Checkpoint, task: str, problems: int, seed: i
         peer_blocks = peer_plan(solver, z.unsqueeze(0), goal)
         peer_s = time.perf_counter() - started_s
         peer_cost = final_distance(model, z, goal, peer_blocks)
-        with _threads(THREADS):
-            rows.append({"peer_s": peer_s, "peer_cost": peer_cost} | _time_to(checkpoint, z, goal, peer_cost, seed))
+        rows.append({"peer_s": peer_s, "peer_cost": peer_cost} | _time_to(checkpoint, z, goal, peer_cost, seed))
     ratios = [row["peer_s"] / row["plan_s"] if row["plan_s"] else 0.0 for row in rows]
     return {
         "problems": rows,
         "reached": sum(row["plan_s"] is not None for row in rows),
-        "threads": THREADS,
         "peer_s": float(np.median([row["peer_s"] for row in rows])),
         "plan_s": float(np.median([row["plan_s"] or math.inf for row in rows])),
         "times_faster": float(np.median(ratios)),
         "times_faster_p10": float(np.quantile(ratios, 0.1)),
     }
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Inside, torch computes with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def planning_problems(checkpoint: Checkpoint, task: str, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
