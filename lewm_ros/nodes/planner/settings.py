@@ -120,7 +120,7 @@ class PlannerSettings:
 
         self.max_goal_strangeness = declare(
             "max_goal_strangeness",
-            1.5,
+            1.2,
             "a goal so many times as far from the demonstrations' as these from one another is refused; 0: never",
             low=0.0,
             high=1e6,
