@@ -295,6 +295,7 @@ def test_collect_writes_one_dataset(tmp_path: Path) -> None:
     assert dataset.pixels.shape == (2 * STEPS, 32, 32, 3)
     assert {name: column.shape[1:] for name, column in dataset.columns.items()} == {
         "action": (7,),
+        "intended_action": (7,),
         "proprio": (7,),
         "joint_velocity": (7,),
         "gripper": (1,),
