@@ -35,6 +35,11 @@ class CompiledRollout(Rollout):
         # Weights are constants, laid out for the matmuls when these are compiled.
         self._freezing = partial(config.patch, freezing=True)
 
+    @property
+    def compiles(self) -> bool:
+        """False from when it was found that it cannot."""
+        return self._compiled is not None
+
     def start(self, z: Tensor, past_actions: Tensor) -> Imagination:
         """See `Rollout.start`."""
         return _CompiledImagination(self, z, past_actions)

@@ -17,8 +17,8 @@ MANY_RETURNS = 3
 class GoalSettings:
     """When one goal of several has been reached, and when it has been lost.
 
-    A policy's guess errs: of the frame that is the goal itself, the shipped one for pick_place says five steps, and of
-    one in ten frames eleven. With these defaults, all of 20 demonstrations go through their own goals and never back.
+    A policy's guess errs: of the frame that is the goal itself, one for pick_place said five steps, and of one in ten
+    frames eleven. With these defaults, all of 20 demonstrations went through their own goals and never back.
     """
 
     goal_reached_steps: float = setting(

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lewm_ros.model import LeWorldModel, Rollout, make_rollout
+from lewm_ros.model.compiled_rollout import CompiledRollout
 from lewm_ros.model.precision import matmul_dtype
 from lewm_training.bench.flops import flops_per_plan, reference_flops
 from lewm_training.bench.paper import (
@@ -30,7 +31,8 @@ from lewm_training.judge.machine import matmul_rate, time_calls
 def bench_same_work(device: torch.device, repeats: int, seed: int, with_peer: bool) -> dict[str, Any]:
     """The paper's model and search: seconds per plan of this planner and of the reference's.
 
-    Every search starts from one frame, so that the window grows to the history of three. Weights are random.
+    Every search starts from one frame, so that the window grows to the history of three. Weights are random. This
+    planner's are timed as they are and compiled, if they can be; the reference's as it is.
 
     Returns:
         per planner: seconds, times the reference's speed, FLOPs per plan and what share of the machine's matmul rate
@@ -54,6 +56,8 @@ def bench_same_work(device: torch.device, repeats: int, seed: int, with_peer: bo
             seconds = time_calls(
                 partial(plan_from, model, config, z, goal[0], seed, rollout), repeats, device, solver, warm_up=1
             )
+            if isinstance(rollout, CompiledRollout) and not rollout.compiles:
+                continue  # it ran as it is, which has its own row
             name = f"{solver} {precision}{', compiled' if compiled else ''}"
             planners[name] = _row(seconds, flops, rates[precision])
     if with_peer:
