@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -104,6 +105,54 @@ def test_what_makes_no_sense_is_refused() -> None:
         sequence().tell([1.0, 2.0])
     with pytest.raises(ValueError, match="at least one"):
         sequence(0)
+
+
+def stalling(frames: int) -> GoalSequence:
+    """Before a goal that is neither reached nor lost."""
+    return GoalSequence(GOALS, dataclasses.replace(SETTINGS, goal_stalled_frames=frames))
+
+
+def test_a_goal_that_gets_no_nearer_is_left_for_the_next() -> None:
+    goals = stalling(4)
+    for steps_left in (20.0, 12.0, 11.5, 12.0, 11.2):  # three frames without a whole step of progress since 12
+        goals.tell([steps_left, 30.0, 60.0])
+    assert goals.index == 0
+    goals.tell([11.5, 30.0, 60.0])
+    assert goals.index == 0, "the fourth frame without, the first to say so"
+    goals.tell([11.5, 30.0, 60.0])
+    assert (goals.index, goals.returns) == (1, 0)
+
+
+def test_progress_and_a_new_goal_begin_the_count_again() -> None:
+    goals = stalling(4)
+    for steps_left in (20.0, 20.0, 20.0, 20.0, 18.0, 18.0, 18.0, 18.0):
+        goals.tell([steps_left, 30.0, 60.0])
+    assert goals.index == 0
+    for _ in range(2):
+        goals.tell([18.0, 30.0, 60.0])
+    assert goals.index == 1
+    for _ in range(5):
+        goals.tell([18.0, 30.0, 60.0])
+    assert goals.index == 1
+    goals.tell([18.0, 30.0, 60.0])
+    assert goals.index == 2
+
+
+def test_the_last_goal_does_not_stall() -> None:
+    goals = GoalSequence(GOALS[:2], dataclasses.replace(SETTINGS, goal_stalled_frames=3))
+    for steps_left in ([4.0, 30.0], [4.0, 30.0], *[[40.0, 30.0]] * 9):
+        goals.tell(steps_left)
+    assert goals.index == 1
+    for _ in range(2):
+        goals.tell([40.0, 51.0])
+    assert (goals.index, goals.returns) == (0, 1), "it can still be lost"
+
+
+def test_without_a_limit_it_waits_for_ever() -> None:
+    goals = stalling(0)
+    for _ in range(200):
+        goals.tell([12.0, 30.0, 60.0])
+    assert goals.index == 0
 
 
 class Still:

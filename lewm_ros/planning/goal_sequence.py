@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from lewm_ros.config import setting
 
+NEARER_STEPS = 1.0
+"""Control steps by which a guess has to fall to count as progress; less is noise."""
 MANY_RETURNS = 3
 """Going back more often than this, goals are probably not in the order in which they can be reached."""
 
@@ -32,6 +35,13 @@ class GoalSettings:
         1_000.0,
     )
     goal_frames: int = setting(3, "so many frames in a row must say so before the goal changes", "frames", 1, 1_000)
+    goal_stalled_frames: int = setting(
+        30,
+        "no step nearer to a goal of a sequence for so many frames, and the next one follows; 0: never",
+        "frames",
+        0,
+        100_000,
+    )
 
 
 class GoalSequence:
@@ -87,6 +97,10 @@ class GoalSequence:
         now = steps_left[self.index]
         if self._first is None:
             self._first = now
+        if now <= self._least - NEARER_STEPS:
+            self._least, self._since_nearer = now, 0
+        else:
+            self._since_nearer += 1
         follows = self._next(steps_left)
         self._frames = self._frames + 1 if follows is not None and follows == self._follows else 1
         self._follows = follows
@@ -94,11 +108,15 @@ class GoalSequence:
             self.returns += follows < self.index
             self._pursue(follows)
 
+    @property
+    def _stalled(self) -> bool:
+        return 0 < self._settings.goal_stalled_frames <= self._since_nearer
+
     def _next(self, steps_left: Sequence[float]) -> int | None:
         """The goal that a frame speaks for; None for the present one."""
         now = steps_left[self.index]
-        if now < self._settings.goal_reached_steps:
-            return self.index + 1 if self.left else None
+        if self.left and (now < self._settings.goal_reached_steps or self._stalled):
+            return self.index + 1
         if now > self._first + self._settings.goal_lost_steps and self.index:
             nearest = min(range(self.index - 1, -1, -1), key=lambda goal: steps_left[goal])  # of equals, the latest
             return nearest if steps_left[nearest] < now else None
@@ -107,6 +125,7 @@ class GoalSequence:
     def _pursue(self, index: int) -> None:
         self.index = index
         self._first: float | None = None
+        self._least, self._since_nearer = math.inf, 0
         self._follows: int | None = None
         self._frames = 0
 
