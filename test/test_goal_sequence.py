@@ -162,7 +162,7 @@ class Still:
         return lambda plans: z[:, None, -1:].expand(-1, plans.shape[1], plans.shape[2], -1, -1)
 
 
-def demonstrator(z: Tensor, goal: Tensor) -> Any:
+def demonstrator(z: Tensor, goal: Tensor, pace: Tensor) -> Any:
     """One step for every unit of distance."""
     return SimpleNamespace(left=(goal - z).norm(dim=-1))
 

@@ -100,6 +100,13 @@ def test_goals_lie_between_the_frame_and_the_end_of_its_episode(dataset: Episode
     assert (HindsightGoals(dataset, 1.0).draw(np.random.default_rng(0), np.array([0, STEPS])) == [19, 39]).all()
 
 
+def test_goals_can_be_kept_near(dataset: EpisodeDataset) -> None:
+    rows = np.repeat([2, STEPS - 3], 500)
+    goals = HindsightGoals(dataset, final_share=0.0, within=4).draw(np.random.default_rng(0), rows)
+    assert set(goals[:500]) == {2, 3, 4, 5, 6}
+    assert set(goals[500:]) == {STEPS - 3, STEPS - 2, STEPS - 1}, "the episode ends there"
+
+
 def test_what_a_demonstrator_meant_is_imitated_and_what_it_did_is_predicted(tmp_path: Path) -> None:
     action = np.tile(np.linspace(-0.04, 0.04, 12, dtype=np.float32)[:, None], 7)
     column = {"pixels": np.zeros((12, 8, 8, 3), np.uint8), "action": action}

@@ -23,6 +23,7 @@ from lewm_training.learn.policy import train_policy
 SMALL = PolicyConfig(width=32, depth=2)
 SPACE = joint_delta_space()
 CONTROL_NS = 50_000_000
+PACE = torch.tensor(10.0)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_a_goal_is_compared_with_the_tokens_that_it_has() -> None:
         SMALL, random_model(inputs), SPACE
     )  # three tokens of 16 numbers, of which a goal has the first
     assert policy.goal_places.tolist() == list(range(16))
-    guess = policy(torch.randn(5, 48), torch.randn(16))
+    guess = policy(torch.randn(5, 48), torch.randn(16), PACE)
     assert guess.blocks.shape == guess.scales.shape == (5, 35)
     assert guess.left.shape == (5,)
     assert (guess.scales > 0.0).all() and (guess.left >= 0.0).all()
@@ -51,8 +52,8 @@ def test_what_a_policy_is_blind_to_changes_nothing() -> None:
     policy = make_policy(replace(SMALL, blind_to=(second.name, "vectors")), model, SPACE)
     z = torch.randn(1, 48)
     other = torch.cat([z[:, :16], torch.randn(1, 32)], dim=1)  # the first camera's token, then what it is blind to
-    assert torch.equal(policy(z, goal).blocks, policy(other, goal).blocks)
-    assert not torch.equal(policy(z, goal).blocks, make_policy(SMALL, model, SPACE)(other, goal).blocks)
+    assert torch.equal(policy(z, goal, PACE).blocks, policy(other, goal, PACE).blocks)
+    assert not torch.equal(policy(z, goal, PACE).blocks, make_policy(SMALL, model, SPACE)(other, goal, PACE).blocks)
     for name, complaint in ((first.name, "a goal is told by"), ("sonar", "must be among")):
         with pytest.raises(ConfigError, match=f"blind_to: .*{complaint}"):
             make_policy(replace(SMALL, blind_to=(name,)), model, SPACE)
@@ -88,8 +89,28 @@ def test_of_two_ways_it_goes_the_likelier_and_not_between_them(modes: int, guess
         optimiser.zero_grad()
         policy.loss(torch.zeros(11, 2), torch.zeros(11, 2), blocks, torch.full((11,), 100.0)).backward()
         optimiser.step()
-    guess = policy(torch.zeros(1, 2), torch.zeros(1, 2))
+    guess = policy(torch.zeros(1, 2), torch.zeros(1, 2), PACE)
     assert guess.blocks.item() == pytest.approx(guessed, abs=0.15)
+
+
+@pytest.mark.parametrize(("paced", "slow", "fast"), [(True, 0.2, 1.0), (False, 0.6, 0.6)])
+def test_a_paced_one_goes_as_fast_as_the_time_asks_for(paced: bool, slow: float, fast: float) -> None:
+    # The same way was gone in 20 steps, by 1.0 a step, in 100, by 0.2, or in anything between, by 1.2 - left / 100;
+    # the median is 0.6.
+    torch.manual_seed(0)
+    space = replace(SPACE, channels=SPACE.channels[:1], action_block=1, mean=(0.0,), std=(1.0,))
+    policy = Policy(PolicyConfig(width=16, depth=1, paced=paced), torch.arange(2), torch.arange(2), space)
+    left = torch.linspace(20.0, 100.0, 33)
+    blocks = (1.2 - left / 100.0)[:, None]
+    optimiser = torch.optim.Adam(policy.parameters(), lr=0.02)
+    for _ in range(400):
+        optimiser.zero_grad()
+        policy.loss(torch.zeros(33, 2), torch.zeros(33, 2), blocks, left).backward()
+        optimiser.step()
+    for pace, expected in ((100.0, slow), (20.0, fast)):
+        guess = policy(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([pace]))
+        assert guess.blocks.item() == pytest.approx(expected, abs=0.1)
+        assert guess.left.item() == pytest.approx(60.0, abs=5.0), "how long it takes is not told by the pace"
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +138,9 @@ def test_it_learns_to_move_towards_the_goal(tmp_path: Path) -> None:
     z = torch.from_numpy(embed_flat(checkpoint.model, dataset, rows)).float()
     place = torch.from_numpy(dataset.columns["proprio"][rows, 0])
     with torch.inference_mode():
-        guess = checkpoint.policy(z[:, None].expand(-1, STEPS, -1), z)  # from every frame to every other, also back
+        guess = checkpoint.policy(
+            z[:, None].expand(-1, STEPS, -1), z, PACE
+        )  # from every frame to every other, also back
     moves = guess.blocks.unflatten(-1, (-1, SPACE.dim))[..., 0].sum(-1)
     way = place[None] - place[:, None]
     right = (moves > 0.0) == (way > 0.0)
@@ -128,7 +151,7 @@ def test_it_learns_to_move_towards_the_goal(tmp_path: Path) -> None:
 def test_a_checkpoint_keeps_it(taught: tuple[Checkpoint, dict[str, Any]], tmp_path: Path) -> None:
     loaded = load_checkpoint(save_checkpoint(taught[0], tmp_path / "with"))
     z, goal = torch.randn(3, 16), torch.randn(16)
-    torch.testing.assert_close(loaded.policy(z, goal).blocks, taught[0].policy(z, goal).blocks)
+    torch.testing.assert_close(loaded.policy(z, goal, PACE).blocks, taught[0].policy(z, goal, PACE).blocks)
     assert loaded.provenance["policy"]["train"]["steps"] == 300
     assert RecedingHorizonPlanner(loaded, PlannerConfig(horizon=2)).actor == "policy"
 
@@ -185,7 +208,7 @@ class Walk:
         return states[1:] if to_end else states[1:-1]
 
 
-def towards(z: torch.Tensor, goal: torch.Tensor) -> Guess:
+def towards(z: torch.Tensor, goal: torch.Tensor, pace: torch.Tensor) -> Guess:
     """A demonstrator who goes half of the way in every block, and is sure of it to 0.1."""
     blocks = (0.5 * (goal - z)).repeat(1, 5)
     return Guess(blocks, torch.full_like(blocks, 0.1), (goal - z).norm(dim=-1))
@@ -208,6 +231,19 @@ def test_the_planner_does_what_the_policy_says_and_follows_it_through_the_model(
     assert decision.cost == pytest.approx(0.01, rel=1e-3)
 
 
+def test_the_policy_is_told_the_pace() -> None:
+    def hurried(z: torch.Tensor, goal: torch.Tensor, pace: torch.Tensor) -> Guess:
+        blocks = ((goal - z) / pace[:, None]).repeat(1, 5)
+        return Guess(blocks, torch.full_like(blocks, 0.1), (goal - z).norm(dim=-1))
+
+    loop = RecedingHorizonPlanner(
+        ToyCheckpoint(Walk(), SPACE, policy=hurried), PlannerConfig(horizon=1, precision="fp32", pace_steps=4.0)
+    )
+    loop.observe(0, torch.zeros(1, 7))
+    # A quarter of what is left, 0.8 / 4, z-scored by 0.015 rad.
+    np.testing.assert_allclose(loop.decide(0, torch.full((1, 7), 0.8)).actions[:5], 0.2 * 0.015, rtol=1e-5)
+
+
 def test_what_is_committed_is_done_before_the_policys_own() -> None:
     loop, under_way = planner(), np.full((2, 7), -0.01)
     loop.observe(0, torch.zeros(1, 7))
@@ -218,7 +254,7 @@ def test_what_is_committed_is_done_before_the_policys_own() -> None:
 
 
 def test_a_policy_that_stands_still_away_from_the_goal_does_something_else() -> None:
-    def undecided(z: torch.Tensor, goal: torch.Tensor) -> Guess:
+    def undecided(z: torch.Tensor, goal: torch.Tensor, pace: torch.Tensor) -> Guess:
         blocks = torch.zeros(len(z), 35)
         return Guess(blocks, torch.full_like(blocks, 0.5), torch.full((len(z),), 80.0))
 

@@ -128,13 +128,16 @@ class PolicyConfig:
 
     `blind_to` names cameras, and `vectors` for joint states and the like, whose tokens it does not look at: to find out
     what they are good for, or since it would go by them where it should go by what it sees. With `modes` above 1 it
-    tells so many ways to go on apart, and takes the likeliest, where their median would be to stay between them.
+    tells so many ways to go on apart, and takes the likeliest, where their median would be to stay between them. If it
+    is `paced`, what it would do depends on how many control steps there are for it: demonstrators who wander past a
+    goal on their way elsewhere do not show how to get there soon, but how they got there within so many steps.
     """
 
     width: int = 512
     depth: int = 3
     blind_to: tuple[str, ...] = ()
     modes: int = 1
+    paced: bool = False
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -113,17 +113,19 @@ class BehaviourConfig:
 
     It sees every state and the goal's, which are encoded from frames of the same episode, and its error joins the loss
     with this weight. The share `final_share` of the goals are the last frame of the episode; the others lie anywhere
-    between the window and that.
+    between the window and that, or at most `goal_within` control steps after the window (None: however far).
     """
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     weight: float = 1.0
     final_share: float = 0.5
+    goal_within: int | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)
         require(self.weight > 0.0, "weight", "above 0")
         require(0.0 <= self.final_share <= 1.0, "final_share", "from 0 to 1")
+        require(self.goal_within is None or self.goal_within >= 1, "goal_within", "at least 1, or nothing")
 
 
 @dataclass(frozen=True)
@@ -229,13 +231,15 @@ class ProposalTrainConfig:
 class PolicyTrainConfig:
     """How a policy is trained on a checkpoint's states, which stay as they are.
 
-    Goals are later frames of the same episode; of the share `final_share` it is the last. `episodes` says how many are
-    learned from (None: all); `stride` leaves frames out: one of so many is used. `noise` is added to the states, in
-    their standard deviations: without it, what the policy itself leads to soon looks like nothing demonstrated.
+    Goals are later frames of the same episode; of the share `final_share` it is the last, the others are at most
+    `goal_within` control steps later (None: however far). `episodes` says how many are learned from (None: all);
+    `stride` leaves frames out: one of so many is used. `noise` is added to the states, in their standard deviations:
+    without it, what the policy itself leads to soon looks like nothing demonstrated.
     """
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     final_share: float = 0.7
+    goal_within: int | None = None
     episodes: int | None = None
     stride: int = 2
     steps: int = 2500
@@ -248,6 +252,7 @@ class PolicyTrainConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         require(0.0 <= self.final_share <= 1.0, "final_share", "from 0 to 1")
+        require(self.goal_within is None or self.goal_within >= 1, "goal_within", "at least 1, or nothing")
         require(0.0 < self.validation_fraction < 1.0, "validation_fraction", "between 0 and 1")
         require(self.learning_rate > 0.0, "learning_rate", "above 0")
         for key in ("weight_decay", "noise"):

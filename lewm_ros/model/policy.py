@@ -1,6 +1,7 @@
 """A goal-conditioned policy on states: what a demonstrator would do next, and how long it would take to the goal.
 
-Like GC-IDM (arXiv 2605.08732) it learns from pairs of frames of one demonstration, with actions alone as labels. It
+Like GC-IDM (arXiv 2605.08732) it learns from pairs of frames of one demonstration, with actions alone as labels; and
+like it, if it is paced, what it does depends on how many steps there are to the goal. It
 gives a distribution, so that a search can draw its first plans from it, and every control step of a block, so that it
 can be asked at any of them and bridges the time until the next answer.
 """
@@ -87,15 +88,18 @@ class Policy(nn.Module):
         low, high = (torch.tensor(bound, dtype=torch.float32)[self._absolute, None] for bound in space.bounds())
         self.register_buffer("levels", low + (high - low) * torch.linspace(0.0, 1.0, LEVELS), persistent=False)
         sizes = [len(seen_places) + 2 * len(goal_places), *[config.width] * config.depth]
-        layers = [nn.Sequential(nn.Linear(a, b), nn.LayerNorm(b), nn.GELU()) for a, b in pairwise(sizes)]
-        self.body = nn.Sequential(*layers)
+        self.body = _body(sizes)
+        self.paced_body = _body([sizes[0] + 1, *sizes[1:]]) if config.paced else None
         several = config.modes if config.modes > 1 else 0
         self._sizes = [config.modes * len(self._moving)] * 2 + [several, self.levels.numel(), 1]
         self.head = nn.Linear(config.width, sum(self._sizes))
 
-    def forward(self, z: Tensor, goal: Tensor) -> Guess:
-        """States (..., K * D) and goals (..., Kg * D) -> what follows."""
-        medians, scales, modes, logits, left = self._read(z, goal)
+    def forward(self, z: Tensor, goal: Tensor, pace: Tensor) -> Guess:
+        """States (..., K * D) and goals (..., Kg * D) -> what follows.
+
+        A paced one is to be there in `pace` control steps (...,).
+        """
+        medians, scales, modes, logits, left = self._read(z, goal, pace)
         mode = modes.argmax(-1)
         likeliest = F.one_hot(logits.argmax(-1), LEVELS) * self.levels
         levels = likeliest.sum(-1)
@@ -110,7 +114,7 @@ class Policy(nn.Module):
         The scales are taught by the likelihood with the error held fixed, so that what cannot be told does not count
         less in the error itself.
         """
-        medians, scales, modes, logits, guessed_left = self._read(z, goal)
+        medians, scales, modes, logits, guessed_left = self._read(z, goal, left)
         errors = (medians - blocks[..., None, self._moving]).abs()
         best = errors.detach().mean(-1).argmin(-1)
         error = _of_mode(errors, best)
@@ -125,16 +129,25 @@ class Policy(nn.Module):
             loss = loss + 0.1 * F.cross_entropy(logits.flatten(0, -2), true.flatten())
         return loss
 
-    def _read(self, z: Tensor, goal: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _read(self, z: Tensor, goal: Tensor, pace: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Medians and scales (..., modes, moving), logits of modes and levels (..., channels, LEVELS), steps left."""
         way = goal - z.index_select(-1, self.goal_places)
         seen = z.index_select(-1, self.seen_places)
-        found = self.head(self.body(torch.cat([seen, goal.expand_as(way), way], dim=-1))).float()
-        medians, scales, modes, logits, left = found.split(self._sizes, dim=-1)
+        known = torch.cat([seen, goal.expand_as(way), way], dim=-1)
+        found = self.head(self.body(known)).float()
+        *_, left = found.split(self._sizes, dim=-1)
+        if self.paced_body is not None:
+            share = (pace / self.longest).to(known.dtype).expand(known.shape[:-1]).unsqueeze(-1)
+            found = self.head(self.paced_body(torch.cat([known, share], dim=-1))).float()
+        medians, scales, modes, logits, _ = found.split(self._sizes, dim=-1)
         medians, scales = (each.unflatten(-1, (self.config.modes, -1)) for each in (medians, scales))
         modes = modes if self.config.modes > 1 else torch.zeros_like(left)
         time = left[..., 0].sigmoid() * 2.0 * self.longest
         return medians, scales.clamp(*LOG_SCALE).exp(), modes, logits.unflatten(-1, self.levels.shape), time
+
+
+def _body(sizes: Sequence[int]) -> nn.Sequential:
+    return nn.Sequential(*(nn.Sequential(nn.Linear(a, b), nn.LayerNorm(b), nn.GELU()) for a, b in pairwise(sizes)))
 
 
 def _of_mode(values: Tensor, mode: Tensor) -> Tensor:

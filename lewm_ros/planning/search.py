@@ -73,8 +73,11 @@ class Demonstrated(Protocol):
 class Demonstrator(Protocol):
     """A learned guess of what a demonstrator would do."""
 
-    def __call__(self, z: Tensor, goal: Tensor) -> Demonstrated:
-        """Whole states (P, K * D), and goals (P, Z), which are a goal's tokens side by side."""
+    def __call__(self, z: Tensor, goal: Tensor, pace: Tensor) -> Demonstrated:
+        """Whole states (P, K * D), and goals (P, Z), which are a goal's tokens side by side.
+
+        It is to be there in `pace` control steps (P,), if it knows of paces.
+        """
         ...
 
 
@@ -220,7 +223,8 @@ class Search:
         """Control steps (G,) from a state (K, D) to each of the goals (G, Kg, D), as the policy or the gap guesses."""
         aims = goals.flatten(1)
         if self._demonstrator is not None:
-            return self._demonstrator(z.flatten().expand(len(aims), -1), aims).left
+            pace = aims.new_full((len(aims),), self._config.pace_steps)
+            return self._demonstrator(z.flatten().expand(len(aims), -1), aims, pace).left
         seen = self._as_goal(z).expand_as(aims)
         return torch.linalg.vector_norm(self._gap.displacement(seen, aims), dim=-1) * self._block
 
@@ -280,9 +284,10 @@ class Search:
         `draw` says for every block how many mean absolute deviations (P, A) aside of the medians they are; None: none.
         """
         goals, blocks = problem.goal.flatten().expand(samples, -1), []
+        pace = goals.new_full((samples,), self._config.pace_steps)
 
         def choose(step: int, z: Tensor) -> Tensor:
-            guess = self._policy(z[0].flatten(1).float(), goals)
+            guess = self._policy(z[0].flatten(1).float(), goals, pace)
             chosen = guess.blocks if draw is None else guess.blocks + guess.scales * draw()
             blocks.append(chosen.clamp(self._low, self._high))
             free = problem.free[step * self._block : (step + 1) * self._block].repeat_interleave(self._dim)

@@ -18,16 +18,18 @@ class HindsightGoals:
     Args:
         dataset: where the episodes are.
         final_share: share of goals that are the last row of the episode.
+        within: the others are at most so many rows later; None: however far.
     """
 
-    def __init__(self, dataset: EpisodeDataset, final_share: float) -> None:
+    def __init__(self, dataset: EpisodeDataset, final_share: float, within: int | None = None) -> None:
         self._last = np.repeat(dataset.offsets + dataset.lengths - 1, dataset.lengths)
-        self._final_share = final_share
+        self._final_share, self._within = final_share, within
 
     def draw(self, rng: np.random.Generator, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """A row at or after each of the rows (B,), as chance has it."""
         last = self._last[rows]
-        between = rng.integers(rows, last + 1)
+        farthest = last if self._within is None else np.minimum(last, rows + self._within)
+        between = rng.integers(rows, farthest + 1)
         return np.where(rng.random(len(rows)) < self._final_share, last, between)
 
 

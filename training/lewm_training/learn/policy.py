@@ -84,7 +84,7 @@ class Demonstrations:
         self, checkpoint: Checkpoint, dataset: EpisodeDataset, config: PolicyTrainConfig, episodes: NDArray[np.int64]
     ) -> None:
         self._dataset, self._space = dataset, checkpoint.action_space
-        self._goals = HindsightGoals(dataset, config.final_share)
+        self._goals = HindsightGoals(dataset, config.final_share, config.goal_within)
         self._width, self._goal_tokens = checkpoint.state_shape[1], list(checkpoint.goal_tokens)
         spans = (np.arange(rows.start, rows.stop) for rows in map(dataset.rows, episodes))
         self._rows = np.concatenate([np.union1d(rows[:: config.stride], rows[-1:]) for rows in spans])
@@ -119,7 +119,7 @@ class Demonstrations:
 
 @torch.inference_mode()
 def _measure(policy: Policy, batch: Lesson, checkpoint: Checkpoint) -> dict[str, Any]:
-    guess, space = policy(batch.z, batch.goal), checkpoint.action_space
+    guess, space = policy(batch.z, batch.goal, batch.left), checkpoint.action_space
     error = (guess.blocks - batch.blocks).abs().unflatten(1, (-1, space.dim)).mean((0, 1))
     spread = (batch.blocks - batch.blocks.median(0).values).abs().unflatten(1, (-1, space.dim)).mean((0, 1))
     each = zip(space.names, error.tolist(), spread.tolist(), strict=True)

@@ -93,7 +93,8 @@ class Trainer:
         inputs = input_spec_of(config.inputs, config.model.encoder.image_size, dataset, train_episodes)
         reader = InputReader(dataset, inputs, targets_of(dataset, config))
         self.reader = WindowReader(reader, self.action_space, self.device)
-        self.goals = HindsightGoals(dataset, config.behaviour.final_share) if config.behaviour else None
+        behaviour = config.behaviour
+        self.goals = HindsightGoals(dataset, behaviour.final_share, behaviour.goal_within) if behaviour else None
         self.sampler = WindowSampler(dataset, train_episodes, config, (config.window_frames - 1) * block + 1)
         self.validation = Validation(config, self.reader, self.held_out, self.sampler.starts, seed)
 
