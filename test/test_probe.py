@@ -378,6 +378,8 @@ def test_a_light_probe_reads_what_labels_there_are(dataset: EpisodeDataset) -> N
     del dataset.columns["ee_position"]
     try:
         assert light_probe(model, dataset, train, test).keys() == {"probe/proprio_r2"}
+        dataset.columns["ee_position"] = np.full((len(dataset.columns["proprio"]), 3), 0.4)
+        assert light_probe(model, dataset, train, test).keys() == {"probe/proprio_r2"}, "it never changes"
     finally:
         dataset.columns["ee_position"] = dataset.columns["proprio"][:, :3]
 

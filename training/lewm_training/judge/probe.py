@@ -22,6 +22,9 @@ from lewm_training.judge.scores import once, r_squared
 EMBEDDING, ALL_PATCHES = "embedding", "all patches"
 """Names of sources: the state, and what it is made of."""
 
+STILL = 1e-6
+"""A label that changes by less, such as a gripper's that nobody moves, has no variance to be explained."""
+
 PRINCIPAL_COMPONENTS = 256
 """Of a state of patch tokens, fitted on the training frames: what probes get in place of thousands of numbers."""
 
@@ -193,7 +196,7 @@ def light_probe(
     test_rows: NDArray[np.int64],
     seed: int = 0,
 ) -> dict[str, float | list[float]]:
-    """What a linear probe reads from states, for validation in training; what the dataset lacks is left out.
+    """What a linear probe reads from states, for validation in training; what the dataset lacks, or what never changes in it, is left out.
 
     Returns:
         `probe/NAME_r2` of every vector (a figure per number), `probe/position_r2` (x, y, z of the end effector) and
@@ -212,6 +215,8 @@ def light_probe(
     figures: dict[str, float | list[float]] = {}
     for name, column in present.items():
         true, train = (column[rows].reshape(len(rows), -1).astype(np.float64) for rows in (test_rows, train_rows))
+        if np.ptp(true, axis=0).max() < STILL:
+            continue
         predicted = linear_probe(x[:count], train, x[count:])
         figures[f"probe/{name}_r2"] = [round(float(v), 4) for v in r_squared(predicted, true, once(len(true)))[0]]
         if name == "position":
