@@ -196,7 +196,9 @@ def light_probe(
     test_rows: NDArray[np.int64],
     seed: int = 0,
 ) -> dict[str, float | list[float]]:
-    """What a linear probe reads from states, for validation in training; what the dataset lacks, or what never changes in it, is left out.
+    """What a linear probe reads from states, for validation in training.
+
+    What the dataset lacks, or what never changes in it, is left out.
 
     Returns:
         `probe/NAME_r2` of every vector (a figure per number), `probe/position_r2` (x, y, z of the end effector) and
