@@ -350,6 +350,16 @@ def test_every_protocol_gets_its_pairs_which_are_not_solved_where_they_start(dis
         draw_pairs(dataset, "tworoom", 1000, seed=0, validation_fraction=None)
 
 
+def test_pairs_can_start_where_episodes_do(disk: Path) -> None:
+    dataset = recorded(disk)
+    # Every disk begins to the left of the wall, and is to its right 25 steps later.
+    pairs = draw_pairs(dataset, "tworoom", 5, seed=0, validation_fraction=None, episode_starts=True)
+    assert {pair.step for pair in pairs.pairs} == {0}
+    assert len({pair.episode for pair in pairs.of("strict")}) == 5
+    with pytest.raises(DatasetError, match="has 12 pairs for protocol 'paper', 13 are asked for"):
+        draw_pairs(dataset, "tworoom", 13, seed=0, validation_fraction=None, episode_starts=True)
+
+
 def test_pairs_are_frozen(disk: Path) -> None:
     dataset = recorded(disk)
     pairs, path = draw_pairs(dataset, "tworoom", 3, 0, None), disk / "pairs.json"

@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="only from episodes that `lewm train` with this share and the same --seed holds out; left out: from all",
     )
+    parser.add_argument(
+        "--episode-starts", action="store_true", help="all start where an episode does, and not half-way to its end"
+    )
     parser.add_argument("--out", type=output_file, required=True, help="JSON file to write")
 
 
@@ -31,7 +34,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from lewm_training.judge.pairs import draw_pairs
 
     dataset = EpisodeDataset.open(options.dataset)
-    pairs = draw_pairs(dataset, options.task, options.count, options.seed, options.validation_fraction)
+    pairs = draw_pairs(
+        dataset, options.task, options.count, options.seed, options.validation_fraction, options.episode_starts
+    )
     write_text(options.out, pairs.text())
     counts = {name: len(pairs.of(name)) for name in PROTOCOLS}
     return {"pairs": str(options.out), "sha256": pairs.sha256, "dataset": pairs.dataset, **counts}

@@ -119,7 +119,12 @@ class FrozenPairs:
 
 
 def draw_pairs(
-    dataset: EpisodeDataset, task: str, count: int, seed: int, validation_fraction: float | None
+    dataset: EpisodeDataset,
+    task: str,
+    count: int,
+    seed: int,
+    validation_fraction: float | None,
+    episode_starts: bool = False,
 ) -> FrozenPairs:
     """Draw starts and goals so that every protocol has `count` of them, as many from one episode as from another.
 
@@ -131,6 +136,7 @@ def draw_pairs(
         count: for each protocol.
         seed: of the draw.
         validation_fraction: only episodes that `lewm train` with this fraction and seed holds out; None: all.
+        episode_starts: all start where an episode does, so that none starts half-way to what its demonstrator wants.
 
     Raises:
         ConfigError: the task is none of the paper's.
@@ -140,7 +146,7 @@ def draw_pairs(
     split = None if validation_fraction is None else Split(validation_fraction, seed)
     episodes = dataset.split(split.validation_fraction, seed)[1] if split else np.arange(len(dataset.lengths))
     left, pairs = dict.fromkeys(PROTOCOLS, count), []
-    for episode, step in _starts(dataset, episodes, np.random.default_rng(seed)):
+    for episode, step in _starts(dataset, episodes, np.random.default_rng(seed), 1 if episode_starts else None):
         row = int(dataset.offsets[episode]) + step
         way = np.asarray(states[row : row + GOAL_STEPS + 1], np.float64)
         taken = tuple(name for name in PROTOCOLS if left[name] and criteria[name].admits(way))
@@ -171,9 +177,13 @@ def recorded_states(dataset: EpisodeDataset, task: str) -> NDArray[Any]:
 
 
 def _starts(
-    dataset: EpisodeDataset, episodes: NDArray[np.int64], rng: np.random.Generator
+    dataset: EpisodeDataset, episodes: NDArray[np.int64], rng: np.random.Generator, first: int | None
 ) -> Iterator[tuple[int, int]]:
-    """Episodes and steps from which there is a goal: one of every episode, then another one of every episode, ..."""
-    steps = {int(e): rng.permutation(max(0, int(dataset.lengths[e]) - GOAL_STEPS)) for e in rng.permutation(episodes)}
+    """Episodes and steps from which there is a goal: one of every episode, then another one of every episode, ...
+
+    Of each only the `first` steps count; None: all.
+    """
+    counts = {int(e): max(0, int(dataset.lengths[e]) - GOAL_STEPS) for e in rng.permutation(episodes)}
+    steps = {episode: rng.permutation(range(count)[:first]) for episode, count in counts.items()}
     for turn in range(max((len(order) for order in steps.values()), default=0)):
         yield from ((episode, int(order[turn])) for episode, order in steps.items() if turn < len(order))
