@@ -458,6 +458,13 @@ def test_from_collecting_to_figures(disk: Path, capfd: pytest.CaptureFixture) ->
     assert len(table) == 2 + 2 * len(PROTOCOLS)  # what the policy and what the random one make of it
     assert table[2].startswith("| tworoom | paper | policy |")
     assert chart.stat().st_size > 1000
+    later = report.with_name("later.json")
+    later.write_bytes(report.read_bytes())
+    assert main(["compare", str(report), str(later)]) == 0
+    table = capfd.readouterr().out.splitlines()
+    assert len(table) == 2 + 3 * len(PROTOCOLS)  # two who act alike, and the random one
+    assert table[2].startswith("| tworoom | paper | policy (report) |")
+    assert any(line.startswith("| tworoom | strict | policy (later) |") for line in table)
     assert main(["compare", str(pairs)]) == 2
     assert "pairs.json: not a report of `lewm eval --pairs --json`" in capfd.readouterr().err
     assert main([*evaluated, "--protocol", "strict", "--alone"]) == 0

@@ -38,7 +38,7 @@ class ActorSettings:
         choices=(AUTO, SEARCH, POLICY, POLICY_AND_SEARCH),
     )
     pace_steps: float = setting(
-        10.0, "in so many control steps a policy that is paced is to be at the goal", "control steps", 1.0, 1_000.0
+        5.0, "in so many control steps a policy that is paced is to be at the goal", "control steps", 1.0, 1_000.0
     )
     policy_samples: int = setting(8, "plans drawn from the policy with which policy_and_search begins", "", 1, 10_000)
 

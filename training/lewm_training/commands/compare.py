@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from lewm_training.commands.arguments import picture_file
 from lewm_training.commands.errors import CommandError
 
-HELP = "Put reports of `lewm eval --pairs` side by side: a table, and a chart."
+HELP = "Put reports of `lewm eval --pairs` side by side: a table, and a chart. Those who act alike are named by file."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     from lewm_training.judge.figures import plot_success_rates
 
+    reports = {path: _rows(path) for path in options.reports}
+    alike = Counter((found[0]["task"], found[0]["actor"]) for found in reports.values())
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for path in options.reports:
-        rows |= {(row["task"], row["protocol"], row["actor"]): row for row in _rows(path)}
+    for path, found in reports.items():
+        several = alike[found[0]["task"], found[0]["actor"]] > 1
+        for row in found:
+            if several and row["actor"] == found[0]["actor"]:
+                row = row | {"actor": f"{row['actor']} ({path.stem})"}
+            rows[row["task"], row["protocol"], row["actor"]] = row
     if options.figure:
         plot_success_rates(list(rows.values()), options.figure)
     return {"rows": list(rows.values())}
@@ -40,7 +47,7 @@ def summary(figures: dict[str, Any]) -> str:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """Every figure of a report: by protocol, of who acted and, if it did, of the random policy."""
+    """Every figure of a report: by protocol, first of who acted, then, if it did, of the random policy."""
     from lewm_training.judge.figures import FLOOR
 
     try:
