@@ -34,9 +34,8 @@ def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_goal_is_compared_with_the_tokens_that_it_has() -> None:
     inputs = two_cameras()
     inputs = replace(inputs, cameras=(inputs.cameras[0], replace(inputs.cameras[1], in_goal=False)))
-    policy = make_policy(
-        SMALL, random_model(inputs), SPACE
-    )  # three tokens of 16 numbers, of which a goal has the first
+    # Three tokens of 16 numbers, of which a goal has the first.
+    policy = make_policy(SMALL, random_model(inputs), SPACE)
     assert policy.goal_places.tolist() == list(range(16))
     guess = policy(torch.randn(5, 48), torch.randn(16), PACE)
     assert guess.blocks.shape == guess.scales.shape == (5, 35)
@@ -138,9 +137,8 @@ def test_it_learns_to_move_towards_the_goal(tmp_path: Path) -> None:
     z = torch.from_numpy(embed_flat(checkpoint.model, dataset, rows)).float()
     place = torch.from_numpy(dataset.columns["proprio"][rows, 0])
     with torch.inference_mode():
-        guess = checkpoint.policy(
-            z[:, None].expand(-1, STEPS, -1), z, PACE
-        )  # from every frame to every other, also back
+        # From every frame to every other, also back.
+        guess = checkpoint.policy(z[:, None].expand(-1, STEPS, -1), z, PACE)
     moves = guess.blocks.unflatten(-1, (-1, SPACE.dim))[..., 0].sum(-1)
     way = place[None] - place[:, None]
     right = (moves > 0.0) == (way > 0.0)
