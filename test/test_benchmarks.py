@@ -463,8 +463,11 @@ def test_from_collecting_to_figures(disk: Path, capfd: pytest.CaptureFixture) ->
     assert main(["compare", str(report), str(later)]) == 0
     table = capfd.readouterr().out.splitlines()
     assert len(table) == 2 + 3 * len(PROTOCOLS)  # two who act alike, and the random one
-    assert table[2].startswith("| tworoom | paper | policy (report) |")
-    assert any(line.startswith("| tworoom | strict | policy (later) |") for line in table)
+    assert table[2].startswith(f"| tworoom | paper | policy ({disk / 'report'}) |")
+    assert any(line.startswith(f"| tworoom | strict | policy ({disk / 'later'}) |") for line in table)
+    later.write_text(json.dumps(json.loads(later.read_text()) | {"pairs_sha256": "0" * 64}))
+    assert main(["compare", str(report), str(later)]) == 2
+    assert "later.json: of pairs 000000000000, " in capfd.readouterr().err
     assert main(["compare", str(pairs)]) == 2
     assert "pairs.json: not a report of `lewm eval --pairs --json`" in capfd.readouterr().err
     assert main([*evaluated, "--protocol", "strict", "--alone"]) == 0

@@ -1,9 +1,9 @@
 """A goal-conditioned policy on states: what a demonstrator would do next, and how long it would take to the goal.
 
 Like GC-IDM (arXiv 2605.08732) it learns from pairs of frames of one demonstration, with actions alone as labels; and
-like it, if it is paced, what it does depends on how many steps there are to the goal. It
-gives a distribution, so that a search can draw its first plans from it, and every control step of a block, so that it
-can be asked at any of them and bridges the time until the next answer.
+like it, if it is paced, what it does depends on how many steps there are to the goal. It gives a distribution, so that
+a search can draw its first plans from it, and every control step of a block, so that it can be asked at any of them and
+bridges the time until the next answer.
 """
 
 from __future__ import annotations
@@ -134,12 +134,12 @@ class Policy(nn.Module):
         way = goal - z.index_select(-1, self.goal_places)
         seen = z.index_select(-1, self.seen_places)
         known = torch.cat([seen, goal.expand_as(way), way], dim=-1)
-        found = self.head(self.body(known)).float()
-        *_, left = found.split(self._sizes, dim=-1)
+        *acts, left = self.head(self.body(known)).float().split(self._sizes, dim=-1)
         if self.paced_body is not None:
             share = (pace / self.longest).to(known.dtype).expand(known.shape[:-1]).unsqueeze(-1)
-            found = self.head(self.paced_body(torch.cat([known, share], dim=-1))).float()
-        medians, scales, modes, logits, _ = found.split(self._sizes, dim=-1)
+            paced = torch.cat([known, share], dim=-1)
+            *acts, _ = self.head(self.paced_body(paced)).float().split(self._sizes, dim=-1)
+        medians, scales, modes, logits = acts
         medians, scales = (each.unflatten(-1, (self.config.modes, -1)) for each in (medians, scales))
         modes = modes if self.config.modes > 1 else torch.zeros_like(left)
         time = left[..., 0].sigmoid() * 2.0 * self.longest

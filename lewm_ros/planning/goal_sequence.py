@@ -12,6 +12,7 @@ from lewm_ros.config import setting
 
 NEARER_STEPS = 1.0
 """Control steps by which a guess has to fall to count as progress; less is noise."""
+
 MANY_RETURNS = 3
 """Going back more often than this, goals are probably not in the order in which they can be reached."""
 

@@ -20,17 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    from lewm_training.judge.figures import plot_success_rates
+    from lewm_training.judge.figures import FLOOR, plot_success_rates
 
-    reports = {path: _rows(path) for path in options.reports}
-    alike = Counter((found[0]["task"], found[0]["actor"]) for found in reports.values())
+    reports = {path: _read(path) for path in options.reports}
+    _require_same_pairs(reports)
+    alike = Counter((report["task"], report["who"]) for report in reports.values())
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for path, found in reports.items():
-        several = alike[found[0]["task"], found[0]["actor"]] > 1
-        for row in found:
-            if several and row["actor"] == found[0]["actor"]:
-                row = row | {"actor": f"{row['actor']} ({path.stem})"}
-            rows[row["task"], row["protocol"], row["actor"]] = row
+    for path, report in reports.items():
+        several = alike[report["task"], report["who"]] > 1
+        who = f"{report['who']} ({path.with_suffix('')})" if several else report["who"]
+        found = [*_rows(report, who, ""), *_rows(report, FLOOR, "random_")]
+        rows |= {(row["task"], row["protocol"], row["actor"]): row for row in found}
     if options.figure:
         plot_success_rates(list(rows.values()), options.figure)
     return {"rows": list(rows.values())}
@@ -46,28 +46,41 @@ def summary(figures: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Every figure of a report: by protocol, first of who acted, then, if it did, of the random policy."""
-    from lewm_training.judge.figures import FLOOR
-
+def _read(path: Path) -> dict[str, Any]:
+    """Of a report: the task, who acted, the hash of its pairs, and the figures by protocol."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        actor = report["planner"]["solver"] if report["actor"] == "search" else report["actor"]
-        if report["actor"] == "policy_and_search":
-            actor = f"policy + {report['planner']['solver']}"
-        return [
-            {
-                "task": report["task"],
-                "protocol": protocol,
-                "actor": who,
-                "pairs": judged["pairs"],
-                "successes": judged[f"{prefix}successes"],
-                "rate": judged[f"{prefix}success_rate"],
-                "ci95": judged[f"{prefix}ci95"],
-            }
-            for who, prefix in ((actor, ""), (FLOOR, "random_"))
-            for protocol, judged in report["judged"].items()
-            if f"{prefix}successes" in judged
-        ]
+        solver, actor = report["planner"]["solver"], report["actor"]
+        who = {"search": solver, "policy_and_search": f"policy + {solver}"}.get(actor, actor)
+        return {"task": report["task"], "who": who, "pairs": report["pairs_sha256"], "judged": report["judged"]}
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
         raise CommandError(f"{path}: not a report of `lewm eval --pairs --json`") from None
+
+
+def _require_same_pairs(reports: dict[Path, dict[str, Any]]) -> None:
+    """Raise CommandError unless all reports of a task tried the same pairs."""
+    first: dict[str, Path] = {}
+    for path, report in reports.items():
+        other = first.setdefault(report["task"], path)
+        if report["pairs"] != reports[other]["pairs"]:
+            raise CommandError(
+                f"{path}: of pairs {report['pairs'][:12]}, {other} of {reports[other]['pairs'][:12]}; "
+                "compare reports of the same pairs"
+            )
+
+
+def _rows(report: dict[str, Any], who: str, prefix: str) -> list[dict[str, Any]]:
+    """A report's figures by protocol: of who acted, or with the prefix `random_`, if it did, of the random policy."""
+    return [
+        {
+            "task": report["task"],
+            "protocol": protocol,
+            "actor": who,
+            "pairs": judged["pairs"],
+            "successes": judged[f"{prefix}successes"],
+            "rate": judged[f"{prefix}success_rate"],
+            "ci95": judged[f"{prefix}ci95"],
+        }
+        for protocol, judged in report["judged"].items()
+        if f"{prefix}successes" in judged
+    ]
