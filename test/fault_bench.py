@@ -226,7 +226,8 @@ class FaultBench(Probe):
         create = self.node.create_publisher
         inputs = load_checkpoint(checkpoint).inputs
         cameras, self._has_finger = [camera.name for camera in inputs.cameras], bool(inputs.vectors)
-        self.images, *self._partners = [create(Image, topic, 10) for topic in camera_topics(cameras).values()]
+        topics = list(camera_topics(cameras).values())
+        self.images, *self._partners = [create(Image, topic, 10) for topic in topics]
         goals = [create(Image, topic, LATCHED) for topic in camera_topics(cameras, "goal_image").values()]
         self.goals, *self._partner_goals = goals
         self.joint_states, self.model_info = (
@@ -234,7 +235,7 @@ class FaultBench(Probe):
             create(String, "model_info", LATCHED),
         )
         self._clock, self._estop = create(Clock, "/clock", 10), create(Bool, "planner_node/estop", 10)
-        self._other_camera, self._other_arm = create(Image, "image", 10), create(JointState, "joint_states", 10)
+        self._other_camera, self._other_arm = create(Image, topics[0], 10), create(JointState, "joint_states", 10)
         self._other_encoder = create(Image, "embedding", 10)
         limits = load_limits("panda")
         self.judge: MotionJudge
