@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,6 +101,20 @@ def test_who_pushes_slides_the_cube_it_holds_straight_to_its_place(arm: SimArm) 
     action = expert.act(arm)
     assert action[0] == pytest.approx(action[1], abs=1e-3) and action[0] > 0.005
     np.testing.assert_allclose(action[[2, 5, 6]], [0.0, 0.0, 1.0], atol=3e-3)
+
+
+def test_who_carries_turns_at_once_as_the_goal_image_shows_the_hand(arm: SimArm) -> None:
+    # Turned by -.6 rad, with a place 21 cm away and turned by .5: by -.47 rad the cube's faces would fit, too.
+    problem = put(arm, (0.0, 0.0), 0.0, -0.6)
+    arm.reset(problem.start_rad, GRIPPER_OPEN_M, cube_on_table(CUBE_M, -0.6))
+    expert = clean(replace(problem, cube_goal_pose=cube_on_table(CUBE_M + 0.15, 0.5)))
+    while arm.gripper_m > CUBE_HALF_M + 1e-3:
+        apply_action(arm, TWISTS, expert.act(arm))
+    before = hand_yaw(arm.tcp_quaternion)
+    for _ in range(5):
+        apply_action(arm, TWISTS, expert.act(arm))
+    assert hand_yaw(arm.tcp_quaternion) > before + 0.15
+    assert np.linalg.norm(arm.cube_pose[:2] - expert.goal_m[:2]) > 0.15, "still far from its place"
 
 
 def test_fingers_that_closed_two_centimetres_off_have_hold_of_the_cube(arm: SimArm) -> None:

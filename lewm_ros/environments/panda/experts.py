@@ -118,7 +118,11 @@ class Expert(ABC):
 
 
 class PickPlaceExpert(Expert):
-    """Grasps the cube from above, carries it over the table, sets it down at the goal, lets go and rises."""
+    """Grasps the cube from above, carries it over the table, sets it down at the goal, lets go and rises.
+
+    While it carries, it turns as the hand is turned in the goal image: any of four turns fits the cube, but who imitates
+    sees that one, and sees it from the first step.
+    """
 
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:
         cube, tip, turned = arm.cube_pose, arm.tcp_position_m, hand_yaw(arm.tcp_quaternion)
@@ -139,8 +143,7 @@ class PickPlaceExpert(Expert):
 
     def bring(self, tip: Array, turned_rad: float, place: Array) -> tuple[Array, float]:
         """The next waypoint (3,) and turn of the hand at `tip` that brings the cube it holds to `place` (3,)."""
-        yaw = _nearest_turn(self.problem.cube_goal_pose, turned_rad)
-        return _approach(tip, turned_rad, place, yaw, CARRY_SLOPE)
+        return _approach(tip, turned_rad, place, yaw_of(self.problem.cube_goal_pose), CARRY_SLOPE, at_once=True)
 
 
 class PushExpert(PickPlaceExpert):
@@ -161,9 +164,11 @@ def _nearest_turn(cube_pose: Array, hand_rad: float) -> float:
 
 
 def _approach(
-    tip: Array, hand_rad: float, target: Array, yaw_rad: float, slope: float = CONE_SLOPE
+    tip: Array, hand_rad: float, target: Array, yaw_rad: float, slope: float = CONE_SLOPE, at_once: bool = False
 ) -> tuple[Array, float]:
     """The next waypoint (3,) and turn on the way from `tip`, turned by `hand_rad`, to `target` and `yaw_rad`.
+
+    It turns when it is near, or `at_once`.
 
     Both change smoothly with where the hand is, so that who learns from it by a glance that is a little wrong is only a
     little wrong.
@@ -174,7 +179,7 @@ def _approach(
     height = target[2] + min(TRAVEL_M, too_far)
     clear = np.interp(tip[2] - target[2], CLEAR_M, [0.0, 1.0])
     sideways = max(clear, np.clip(1.0 - (height - tip[2]) / CLIMB_M, 0.0, 1.0))
-    turning = np.interp(aside, TURNING_M[::-1], [1.0, 0.0])
+    turning = 1.0 if at_once else np.interp(aside, TURNING_M[::-1], [1.0, 0.0])
     return np.array([*(tip[:2] + sideways * (target[:2] - tip[:2])), height]), hand_rad + turning * turn
 
 
