@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from conftest import joint_delta_space, random_model, small_model_config
 
+from lewm_ros.config import FamiliarityConfig
 from lewm_ros.environments.panda.actions import panda_space
 from lewm_ros.environments.panda.environment import FINGER
 from lewm_ros.model import LeWorldModel
 from lewm_ros.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lewm_ros.model.familiarity import Familiarity
 from lewm_ros.observation.input_spec import CameraSpec, InputSpec, VectorSpec
 from lewm_ros.planning import PlannerConfig
 from lewm_ros.robot.arm import PANDA
@@ -75,6 +77,19 @@ def test_two_cameras_joints_and_a_gripper_go_round_the_loop(tmp_path: Path) -> N
     with np.load(tmp_path / "goal_000.npz") as film:
         assert film["frames"].shape[1:] == film["goal"].shape == (2, 32, 32, 3)
         assert np.ptp(film["goal"], axis=(1, 2)).min() > 50, "there is something to see on both"
+
+
+def test_a_goal_that_the_planner_refuses_counts_as_one_without_a_plan(tmp_path: Path) -> None:
+    familiarity = Familiarity(FamiliarityConfig(), 16)
+    familiarity.mean.fill_(1e3)  # where no view's embedding lies
+    checkpoint = Checkpoint(random_model(), joint_delta_space(), familiarity=familiarity)
+    search = PlannerConfig(horizon=3, samples=2, iterations=1, elites=1, knots_per_block=1, precision="fp32")
+    path = save_checkpoint(checkpoint, tmp_path / "particular")
+    goals = list(drive_goals(str(path), "reach", 2, 0, search))
+    assert [goal["index"] for goal in goals] == [0, 1]
+    for goal in goals:
+        assert goal["plan_latency_p50_s"] is None and goal["cycles"] == 0 and not goal["success"]
+        assert goal["final_distance_m"] == pytest.approx(goal["start_distance_m"], abs=1e-3), "the arm stays"
 
 
 def test_a_node_that_cannot_start_is_said_at_once(checkpoint_path: Path) -> None:

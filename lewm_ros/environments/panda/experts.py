@@ -120,8 +120,8 @@ class Expert(ABC):
 class PickPlaceExpert(Expert):
     """Grasps the cube from above, carries it over the table, sets it down at the goal, lets go and rises.
 
-    While it carries, it turns as the hand is turned in the goal image: any of four turns fits the cube, but who imitates
-    sees that one, and sees it from the first step.
+    While it carries, it turns as the hand is turned in the goal image: any of four turns fits the cube, but that is the
+    one that who imitates sees, and from the first step on.
     """
 
     def intend(self, arm: SimArm) -> tuple[Array, float, float]:

@@ -29,6 +29,7 @@ from lewm_ros.robot.arm_actions import GRIPPER
 Embedding = NDArray[np.float32]
 """A row per token (K, D); of goals in order (G, Kg, D)."""
 
+STRANGE_GOAL = "the goal looks unlike those of the demonstrations"
 KEPT_JOINT_STATES = 1000
 KEPT_AGES = 50
 
@@ -157,7 +158,7 @@ class PlannerInputs:
         strangeness = float(familiarity(torch.from_numpy(goal).flatten().to(self._checkpoint.device)))
         if strangeness > most:
             raise ValueError(
-                f"the goal looks unlike those of the demonstrations (strangeness {strangeness:.1f}, at most {most:g}): "
+                f"{STRANGE_GOAL} (strangeness {strangeness:.1f}, at most {most:g}): "
                 "is the object in the image, and the camera where it was?"
             )
 

@@ -31,6 +31,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.nodes.conversions import message_to_rgb
 from lewm_ros.nodes.image_transport import camera_topics
+from lewm_ros.nodes.planner.planner_inputs import STRANGE_GOAL
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
 from lewm_ros.nodes.runner import refuse
 from lewm_ros.nodes.tools.episode_result import EpisodeResult, Frames
@@ -42,6 +43,12 @@ ENCODER, PLANNER = "encoder_node", "planner_node"
 ENABLE_PERIOD_S = 0.1
 SETTLED_NS = 100_000_000
 """After a problem is over, until all that is said of it has come."""
+REFUSED_S = 2.0
+"""A goal that is refused for so long is refused; before, it may be the goal before that the planner still knows."""
+IDLE = dict.fromkeys(("committed_steps", "plan_latency_p50_s", "plan_latency_p95_s"), "none") | dict.fromkeys(
+    ("cycles", "missed_cycles"), "0"
+)
+"""What the planner's diagnostics say of a goal that it has refused."""
 
 
 class GoalError(RuntimeError):
@@ -97,6 +104,8 @@ class EpisodeRunner(Node):
     def drive(self) -> tuple[EpisodeResult, dict[str, Any]]:
         """Drive the next goal of the simulator's sequence; returns the episode and its summary.
 
+        If the planner refuses the goal because it looks unlike those of demonstrations, the arm stays where it is.
+
         Raises:
             GoalError: a topic, a service or an agreement is missing.
         """
@@ -106,7 +115,7 @@ class EpisodeRunner(Node):
         self._wait(lambda: self._goal_embedding_ns == goal_ns, f"the goal's embedding on goal_embedding ({ENCODER})")
         self._wait(lambda: self._is_shown(goal_ns), f"the goal on goal_image ({self._simulator})")
         self._wait(lambda: self._time_ns > goal_ns, f"poses on {self._simulator}/tcp_pose")
-        self._enable()
+        enabled = self._enable()
         goal = self._together(self._goal_images)
         episode = EpisodeResult(problem["index"], self._time_ns, problem["start_distance_m"], goal)
         self._end_ns, started_s = self._time_ns + round(budget_s * NS_PER_S), time.monotonic()
@@ -120,15 +129,20 @@ class EpisodeRunner(Node):
         self._episode = self._planner = None
         self._call(self._stop_planner, Trigger.Request())
         self._wait(lambda: self._planner is not None and self._planner["state"] == "idle", f"{PLANNER} on /diagnostics")
-        return episode, episode.summary(real_time_factor, self._planner)
+        return episode, episode.summary(real_time_factor, self._planner if enabled else IDLE)
 
-    def _enable(self) -> None:
-        """Enable the planner as soon as it has all its inputs."""
-        deadline_s = time.monotonic() + self._timeout_s
+    def _enable(self) -> bool:
+        """Enable the planner as soon as it has all its inputs; returns whether it takes the goal."""
+        start_s = time.monotonic()
         while not (response := self._call(self._enable_planner, SetBool.Request(data=True))).success:
-            if time.monotonic() > deadline_s:
+            waited_s = time.monotonic() - start_s
+            if STRANGE_GOAL in response.message and waited_s > REFUSED_S:
+                self.get_logger().warning(response.message)
+                return False
+            if waited_s > self._timeout_s:
                 raise GoalError(f"{PLANNER}/enable: {response.message}")
             self._executor.spin_once(ENABLE_PERIOD_S)
+        return True
 
     def _call(self, client: Client, request: Any) -> Any:
         name = self.resolve_service_name(client.srv_name)
