@@ -131,9 +131,15 @@ class Probe:
         return {name: status.message for name, status in self.status.items()}
 
     def value(self, name: str, key: str) -> str:
-        """A value of a node's newest diagnostics, which are waited for if none came yet."""
-        self.wait(lambda: name in self.status, f"diagnostics of {name}")
-        return {v.key: v.value for v in self.status[name].values}[key]
+        """A value of a node's newest diagnostics, which is waited for if it did not come yet."""
+        values: dict[str, str] = {}
+
+        def has_come() -> bool:
+            values.update({v.key: v.value for v in self.status[name].values} if name in self.status else {})
+            return key in values
+
+        self.wait(has_come, f"{key} in the diagnostics of {name}")
+        return values[key]
 
     def ask(self, kind: type, service: str, request: Any) -> Any:
         """The answer of a service of this kind.
