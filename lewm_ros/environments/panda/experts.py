@@ -168,10 +168,8 @@ def _approach(
 ) -> tuple[Array, float]:
     """The next waypoint (3,) and turn on the way from `tip`, turned by `hand_rad`, to `target` and `yaw_rad`.
 
-    It turns when it is near, or `at_once`.
-
     Both change smoothly with where the hand is, so that who learns from it by a glance that is a little wrong is only a
-    little wrong.
+    little wrong. It turns when it is near its target, or `at_once`.
     """
     aside = float(np.linalg.norm(target[:2] - tip[:2]))
     turn = wrap(yaw_rad - hand_rad, 2.0 * math.pi)

@@ -36,8 +36,8 @@ Array = NDArray[np.float64]
 MAX_LAG = 0.1
 """How far the target may run ahead of what the filter lets through: rad for joints, m and rad for the hand."""
 
-TRANSIT_NS = 8_000_000
-"""What a message takes to the controller at most, on a busy machine; or a sixth of a control step, if that is less."""
+TRANSIT_NS, TRANSIT_SHARE = 8_000_000, 6
+"""What a message may take to the controller, on a busy machine; at most one of so many parts of a control step."""
 
 START_OFFSET_RAD = 0.005
 """How far from the measured position a controller may hold the arm, if nothing is known of it."""
@@ -308,7 +308,7 @@ class JointTrajectoryOutput(JointOutput):
     _end_ns = 0
 
     def latest_ns(self, step_ns: int) -> int:
-        return step_ns - self.lead_steps * self._control_ns - min(TRANSIT_NS, self._control_ns // 6)
+        return step_ns - self.lead_steps * self._control_ns - min(TRANSIT_NS, self._control_ns // TRANSIT_SHARE)
 
     def use_limits(
         self, limits: JointLimits, margin_rad: float, max_lead_rad: float, workspace: Workspace | None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 
+STRANGE_GOAL = "the goal looks unlike those of the demonstrations"
+"""Why the loop stays open whatever else comes, until there is another goal."""
+
 
 class LoopState(Enum):
     """What the loop is doing. Commands are sent while moving, braking and stopping only."""

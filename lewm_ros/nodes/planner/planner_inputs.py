@@ -17,6 +17,7 @@ from std_msgs.msg import String
 
 from lewm_ros.model.checkpoint import Checkpoint
 from lewm_ros.nodes.planner.latency import LatencyTrace
+from lewm_ros.nodes.planner.loop_state import STRANGE_GOAL
 from lewm_ros.nodes.planner.watchdogs import FrozenWatch, JointGuard
 from lewm_ros.nodes.qos import LATCHED, RELIABLE, SHARED
 from lewm_ros.nodes.subscriptions import Input
@@ -29,7 +30,6 @@ from lewm_ros.robot.arm_actions import GRIPPER
 Embedding = NDArray[np.float32]
 """A row per token (K, D); of goals in order (G, Kg, D)."""
 
-STRANGE_GOAL = "the goal looks unlike those of the demonstrations"
 KEPT_JOINT_STATES = 1000
 KEPT_AGES = 50
 

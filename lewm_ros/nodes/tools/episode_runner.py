@@ -31,7 +31,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from lewm_ros.nodes.conversions import message_to_rgb
 from lewm_ros.nodes.image_transport import camera_topics
-from lewm_ros.nodes.planner.planner_inputs import STRANGE_GOAL
+from lewm_ros.nodes.planner.loop_state import STRANGE_GOAL
 from lewm_ros.nodes.qos import LATCHED, NEWEST_FRAME, RELIABLE
 from lewm_ros.nodes.runner import refuse
 from lewm_ros.nodes.tools.episode_result import EpisodeResult, Frames
@@ -45,10 +45,10 @@ SETTLED_NS = 100_000_000
 """After a problem is over, until all that is said of it has come."""
 REFUSED_S = 2.0
 """A goal that is refused for so long is refused; before, it may be the goal before that the planner still knows."""
-IDLE = dict.fromkeys(("committed_steps", "plan_latency_p50_s", "plan_latency_p95_s"), "none") | dict.fromkeys(
-    ("cycles", "missed_cycles"), "0"
+NO_PLAN = {"cycles": "0", "missed_cycles": "0"} | dict.fromkeys(
+    ("committed_steps", "plan_latency_p50_s", "plan_latency_p95_s"), "none"
 )
-"""What the planner's diagnostics say of a goal that it has refused."""
+"""In place of the planner's diagnostics, which are still of the goal before, if it has refused a goal."""
 
 
 class GoalError(RuntimeError):
@@ -129,7 +129,7 @@ class EpisodeRunner(Node):
         self._episode = self._planner = None
         self._call(self._stop_planner, Trigger.Request())
         self._wait(lambda: self._planner is not None and self._planner["state"] == "idle", f"{PLANNER} on /diagnostics")
-        return episode, episode.summary(real_time_factor, self._planner if enabled else IDLE)
+        return episode, episode.summary(real_time_factor, self._planner if enabled else NO_PLAN)
 
     def _enable(self) -> bool:
         """Enable the planner as soon as it has all its inputs; returns whether it takes the goal."""
